@@ -1,0 +1,1 @@
+"""Panda kinematics, differential IK, the joint servo and the limits that every command passes."""

@@ -1,0 +1,118 @@
+"""Kinematics of the Franka Panda up to the fingertip frame: numpy, batched.
+
+The chain is the URDF's (``franka_panda.urdf``): each joint turns about its own z axis after a fixed
+transform. The fingertip frame is ``spaces.EE_FRAME``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from resip import rotation, spaces
+
+Array = NDArray[np.float64]
+
+DOF: Final = 7
+JOINT_NAMES: Final = tuple(f"panda_joint{i}" for i in range(1, DOF + 1))
+FINGER_NAMES: Final = ("panda_finger_joint1", "panda_finger_joint2")
+
+# URDF limits (rad, rad/s, Nm).
+LOWER_RAD: Final = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])
+UPPER_RAD: Final = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
+VELOCITY_RAD_S: Final = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
+EFFORT_NM: Final = np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0])
+
+#: The reference's reset pose: fingertip at about (0.567, 0.055, 0.124) m, gripper pointing down.
+RESET_RAD: Final = np.array([-0.02630888, 0.3758795, 0.12485036, -2.1383357, -0.09431414, 2.49649072, 0.01921718])
+
+GRIPPER_MAX_WIDTH_M: Final = 0.08
+
+# Fixed transform before each joint: roll about x (rad), translation (m). From the URDF.
+_HALF_PI = np.pi / 2
+_ROLL_RAD = (0.0, -_HALF_PI, _HALF_PI, _HALF_PI, -_HALF_PI, _HALF_PI, _HALF_PI)
+_OFFSET_M = (
+    (0.0, 0.0, 0.333),
+    (0.0, 0.0, 0.0),
+    (0.0, -0.316, 0.0),
+    (0.0825, 0.0, 0.0),
+    (-0.0825, 0.384, 0.0),
+    (0.0, 0.0, 0.0),
+    (0.088, 0.0, 0.0),
+)
+_FLANGE_OFFSET_M = 0.107  # panda_joint8
+
+
+def _transform(matrix: Array, offset: ArrayLike) -> Array:
+    out = np.eye(4)
+    out[:3, :3] = matrix
+    out[:3, 3] = offset
+    return out
+
+
+_FIXED: Final = [
+    _transform(rotation.matrix_from_rotvec([roll, 0.0, 0.0]), offset)
+    for roll, offset in zip(_ROLL_RAD, _OFFSET_M, strict=True)
+]
+_FLANGE: Final = _transform(np.eye(3), (0.0, 0.0, _FLANGE_OFFSET_M))
+FLANGE_TO_EE: Final = _transform(
+    rotation.matrix_from_rotvec([0.0, 0.0, spaces.EE_YAW_FROM_FLANGE_RAD]), (0.0, 0.0, spaces.EE_OFFSET_FROM_FLANGE_M)
+)
+
+
+def _joint_frames(q: Array) -> list[Array]:
+    """Frames ``(..., 4, 4)`` in the base: after each joint's rotation, for the seven joints."""
+    cos, sin = np.cos(q), np.sin(q)
+    frame = np.broadcast_to(np.eye(4), (*q.shape[:-1], 4, 4))
+    frames = []
+    for joint in range(DOF):
+        fixed = frame @ _FIXED[joint]
+        c, s = cos[..., joint, None], sin[..., joint, None]
+        frame = fixed.copy()
+        frame[..., :, 0] = c * fixed[..., :, 0] + s * fixed[..., :, 1]
+        frame[..., :, 1] = c * fixed[..., :, 1] - s * fixed[..., :, 0]
+        frames.append(frame)
+    return frames
+
+
+def _joint_array(q_rad: ArrayLike) -> Array:
+    q = np.asarray(q_rad, dtype=np.float64)
+    if q.shape[-1:] != (DOF,):
+        raise ValueError(f"the Panda has {DOF} joints, got an array of shape {q.shape}")
+    return q
+
+
+def flange_pose(q_rad: ArrayLike) -> spaces.Pose:
+    """Pose of ``panda_link8`` in the base frame for joints ``(..., 7)``."""
+    frame = _joint_frames(_joint_array(q_rad))[-1] @ _FLANGE
+    return spaces.Pose(frame[..., :3, 3], frame[..., :3, :3])
+
+
+def ee_pose(q_rad: ArrayLike) -> spaces.Pose:
+    """Pose of the fingertip frame in the base frame for joints ``(..., 7)``."""
+    frame = _joint_frames(_joint_array(q_rad))[-1] @ _FLANGE @ FLANGE_TO_EE
+    return spaces.Pose(frame[..., :3, 3], frame[..., :3, :3])
+
+
+def ee_pose_and_jacobian(q_rad: ArrayLike) -> tuple[spaces.Pose, Array]:
+    """Fingertip pose and geometric Jacobian ``(..., 6, 7)``: rows linear (m), angular (rad), base axes."""
+    frames = _joint_frames(_joint_array(q_rad))
+    ee = frames[-1] @ _FLANGE @ FLANGE_TO_EE
+    position = ee[..., :3, 3]
+    axes = np.stack([frame[..., :3, 2] for frame in frames], axis=-1)
+    origins = np.stack([frame[..., :3, 3] for frame in frames], axis=-1)
+    linear = np.cross(axes, position[..., :, None] - origins, axis=-2)
+    return spaces.Pose(position, ee[..., :3, :3]), np.concatenate([linear, axes], axis=-2)
+
+
+def robot_state(q_rad: ArrayLike, qd_rad_s: ArrayLike, gripper_width_m: ArrayLike) -> Array:
+    """The contract's robot state ``(..., 16)`` from joints ``(..., 7)``, their speeds and the width ``(...)``.
+
+    The one function behind the state in training and on the robot, so that velocities are those of the
+    fingertip on both (the reference implementation used the flange's on the robot).
+    """
+    pose, jacobian = ee_pose_and_jacobian(q_rad)
+    twist = np.einsum("...ij,...j->...i", jacobian, np.asarray(qd_rad_s, dtype=np.float64))
+    return spaces.pack_state(pose.position, pose.matrix, twist[..., :3], twist[..., 3:], gripper_width_m)

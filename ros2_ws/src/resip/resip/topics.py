@@ -1,0 +1,44 @@
+"""Names of the graph's topics and services: their only home."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CLOCK: Final = "/clock"
+
+JOINT_STATES: Final = "/robot/joint_states"
+EE_POSE: Final = "/robot/ee_pose"
+EE_TWIST: Final = "/robot/ee_twist"
+ROBOT_STATUS: Final = "/robot/status"
+
+TARGET_POSE: Final = "/policy/target_pose"
+TARGET_GRIPPER: Final = "/policy/target_gripper"
+POLICY_STATUS: Final = "/policy/status"
+
+JOINT_COMMAND: Final = "/command/joints"
+IK_STATUS: Final = "/command/status"
+
+CELL_STATUS: Final = "/cell/status"
+CELL_PART_POSES: Final = "/cell/part_poses"
+TRIAL_STATUS: Final = "/trial/status"
+
+ARM: Final = "/robot/arm"
+DISARM: Final = "/robot/disarm"
+POLICY_START: Final = "/policy/start"
+POLICY_STOP: Final = "/policy/stop"
+CELL_RESET: Final = "/cell/reset"
+
+
+def image(camera: str) -> str:
+    """Raw rgb8 stream of a camera, named as realsense-ros 4 names it."""
+    return f"/{camera}/color/image_raw"
+
+
+def compressed(camera: str) -> str:
+    """JPEG stream of a camera, stamped as the raw one."""
+    return f"/{camera}/color/image_raw/compressed"
+
+
+def camera_info(camera: str) -> str:
+    """Calibration of a camera, stamped as its images."""
+    return f"/{camera}/color/camera_info"

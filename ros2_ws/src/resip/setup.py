@@ -1,0 +1,40 @@
+"""Install the robot side of resip: with pip into a virtual environment, or with colcon into a ROS workspace."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+PACKAGE = "resip"
+
+setup(
+    name=PACKAGE,
+    version="0.1.0",
+    description="Residual RL for precise assembly: ROS 2 graph, Polymetis bridge, policies and trials",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
+        (f"share/{PACKAGE}", ["package.xml"]),
+        (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
+        (f"share/{PACKAGE}/config", glob("config/*.yaml")),
+    ],
+    install_requires=[
+        "grpcio>=1.50",
+        "mcap>=1.2",
+        "numpy>=1.26",
+        "pillow>=10",
+        "protobuf>=3.20",
+        "rich>=13",
+        "rosbags>=0.10",
+        "torch>=2.1",
+        "tyro>=0.9",
+    ],
+    extras_require={
+        # rclpy and DDS for machines without a ROS installation
+        "ros": ["ros-kilted-rclpy", "ros-kilted-rmw-fastrtps-cpp", "ros-kilted-common-interfaces"],
+        "realsense": ["pyrealsense2>=2.55"],
+    },
+    entry_points={"console_scripts": ["resip = resip.cli:main"]},
+    zip_safe=False,
+)

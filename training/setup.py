@@ -1,0 +1,29 @@
+"""Install the training side of resip: simulation, experts, data, models and algorithms."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="resip_training",
+    version="0.1.0",
+    description="Residual RL for precise assembly: simulation and training",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["resip_training", "resip_training.*"]),
+    install_requires=[
+        "resip",
+        "diffusers>=0.30",
+        "fast-simplification>=0.1.7",
+        "gymnasium>=1.0",
+        "mujoco>=4.0",
+        "numcodecs>=0.13",
+        "pycollada>=0.8",
+        "rich>=13",
+        "safetensors>=0.4",
+        "scipy>=1.11",
+        "tensorboard>=2.15",
+        "trimesh>=4.4",
+        "zarr>=3.0",
+    ],
+    entry_points={"resip.commands": ["training = resip_training.cli:COMMANDS"]},
+    zip_safe=False,
+)
