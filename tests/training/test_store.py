@@ -1,0 +1,174 @@
+"""A demonstration set keeps every complete episode and nothing else, whatever interrupted the writing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from resip.errors import ResipError
+from resip_training.data.store import DemoSet, DemoWriter, Episode, Provenance
+
+PROVENANCE = Provenance(
+    task="one_leg", randomness="low", source="expert", part_names=("top", "leg4"), simulator={"timestep_s": 0.002}
+)
+
+
+def make_episode(seed: int, n_steps: int = 5) -> Episode:
+    rng = np.random.default_rng(seed)
+    return Episode(
+        robot_state=rng.normal(size=(n_steps, 16)),
+        part_poses=rng.normal(size=(n_steps, 21)),
+        action=rng.normal(size=(n_steps, 10)),
+        reward=np.zeros(n_steps),
+        joint_positions=rng.normal(size=(n_steps, 7)),
+        front=rng.integers(0, 255, size=(n_steps, 240, 320, 3), dtype=np.uint8),
+        wrist=rng.integers(0, 255, size=(n_steps, 240, 320, 3), dtype=np.uint8),
+        seed=seed,
+        success=True,
+    )
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "demos.zarr"
+
+
+def test_what_was_written_is_read_back(path: Path) -> None:
+    episodes = [make_episode(3, 18), make_episode(4, 5)]
+    writer = DemoWriter(path, PROVENANCE)
+    for episode in episodes:
+        writer.append(episode)
+
+    demos = DemoSet(path, task="one_leg")
+
+    assert demos.episodes == [slice(0, 18), slice(18, 23)]
+    assert demos.seeds.tolist() == [3, 4]
+    assert demos.success.all()
+    for episode, rows in zip(episodes, demos.episodes, strict=True):
+        np.testing.assert_array_equal(demos.action[rows], episode.action.astype(np.float32))
+        np.testing.assert_array_equal(demos.images("front", rows), episode.front)
+        np.testing.assert_array_equal(demos.images("wrist", rows), episode.wrist)
+
+
+@pytest.mark.parametrize("last_written", ["robot_state", "wrist", "seed", "success"])
+def test_an_interrupted_episode_is_ignored_then_cut_off(path: Path, last_written: str) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    group = zarr.open_group(path)
+    for name in (
+        "robot_state",
+        "part_poses",
+        "action",
+        "reward",
+        "joint_positions",
+        "front",
+        "wrist",
+        "seed",
+        "success",
+    ):
+        array = group[name]
+        assert isinstance(array, zarr.Array)
+        array.append(np.ones((2, *array.shape[1:]), dtype=array.dtype))
+        if name == last_written:
+            break
+
+    assert DemoSet(path).n_steps == 5
+    writer = DemoWriter(path, PROVENANCE)
+    assert writer.seeds == {1}
+    writer.append(make_episode(2))
+
+    demos = DemoSet(path)
+    assert demos.n_steps == 10
+    assert demos.seeds.tolist() == [1, 2]
+    np.testing.assert_array_equal(demos.robot_state[5:], make_episode(2).robot_state.astype(np.float32))
+
+
+def test_an_episode_whose_end_was_reserved_but_not_written_does_not_count(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    ends = zarr.open_group(path)["episode_ends"]
+    assert isinstance(ends, zarr.Array)
+    ends.resize((2,))
+
+    assert DemoSet(path).n_episodes == 1
+    assert DemoWriter(path, PROVENANCE).n_steps == 5
+
+
+def test_resuming_knows_the_seeds_that_are_there(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(7))
+    writer = DemoWriter(path, PROVENANCE)
+    assert writer.seeds == {7}
+    with pytest.raises(ResipError, match="seed 7 is already"):
+        writer.append(make_episode(7))
+
+
+def test_appending_under_other_settings_is_refused_naming_them(path: Path) -> None:
+    DemoWriter(path, PROVENANCE)
+    with pytest.raises(ResipError, match="randomness = 'low', not 'med'"):
+        DemoWriter(path, replace(PROVENANCE, randomness="med"))
+
+
+def test_a_folder_that_is_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    for attempt in (lambda: DemoSet(tmp_path), lambda: DemoWriter(tmp_path, PROVENANCE), lambda: DemoSet("absent")):
+        with pytest.raises(ResipError, match="not a demonstration data set"):
+            attempt()
+
+
+def test_another_task_is_refused(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    with pytest.raises(ResipError, match="'one_leg', not of 'lamp'"):
+        DemoSet(path, task="lamp")
+
+
+def test_a_missing_array_is_named(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    del zarr.open_group(path)["wrist"]
+    with pytest.raises(ResipError, match="lacks the array 'wrist'"):
+        DemoSet(path)
+
+
+def test_a_set_without_an_episode_is_refused(path: Path) -> None:
+    DemoWriter(path, PROVENANCE)
+    with pytest.raises(ResipError, match="no complete episode"):
+        DemoSet(path)
+
+
+def test_nan_is_refused_when_writing_and_when_reading(path: Path) -> None:
+    writer = DemoWriter(path, PROVENANCE)
+    bad = make_episode(2)
+    bad.action[3, 1] = np.nan
+    with pytest.raises(ResipError, match="action has a value that is not finite"):
+        writer.append(bad)
+    writer.append(make_episode(1))
+    action = zarr.open_group(path)["action"]
+    assert isinstance(action, zarr.Array)
+    action[3, 1] = np.nan
+    with pytest.raises(ResipError, match="action has a value that is not finite in episode 0"):
+        DemoSet(path)
+
+
+def test_a_wrong_shape_is_named(path: Path) -> None:
+    writer = DemoWriter(path, PROVENANCE)
+    with pytest.raises(ResipError, match=r"front has shape \(5, 120, 160, 3\)"):
+        writer.append(replace(make_episode(1), front=np.zeros((5, 120, 160, 3), dtype=np.uint8)))
+
+
+def test_another_contract_is_refused_naming_the_field(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    group = zarr.open_group(path)
+    recorded = group.attrs["contract"]
+    assert isinstance(recorded, dict)
+    group.attrs["contract"] = {**recorded, "control_hz": 20.0}
+    with pytest.raises(ResipError, match="control_hz"):
+        DemoSet(path)
+
+
+def test_the_hash_changes_with_the_numbers(path: Path) -> None:
+    writer = DemoWriter(path, PROVENANCE)
+    writer.append(make_episode(1))
+    first = DemoSet(path).sha256()
+    assert DemoSet(path).sha256() == first
+    writer.append(make_episode(2))
+    assert DemoSet(path).sha256() != first
