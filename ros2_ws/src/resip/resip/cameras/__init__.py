@@ -1,1 +1,1 @@
-"""Package."""
+"""Cameras behind one small interface."""
