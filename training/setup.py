@@ -7,7 +7,8 @@ setup(
     version="0.1.0",
     description="Residual RL for precise assembly: simulation and training",
     license="MIT",
-    python_requires=">=3.10",
+    # mujoco 4 and zarr 3 start at Python 3.11
+    python_requires=">=3.11",
     packages=find_packages(include=["resip_training", "resip_training.*"]),
     install_requires=[
         "resip",

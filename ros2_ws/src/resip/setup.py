@@ -5,12 +5,14 @@ from glob import glob
 from setuptools import find_packages, setup
 
 PACKAGE = "resip"
+NODES = ("camera_node", "sim_cell", "policy_node", "diff_ik_node", "franka_bridge_node", "trial_node")
 
 setup(
     name=PACKAGE,
     version="0.1.0",
     description="Residual RL for precise assembly: ROS 2 graph, Polymetis bridge, policies and trials",
     license="MIT",
+    # 3.10 is the Python of ROS 2 Humble
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
     data_files=[
@@ -34,7 +36,21 @@ setup(
         # rclpy and DDS for machines without a ROS installation
         "ros": ["ros-kilted-rclpy", "ros-kilted-rmw-fastrtps-cpp", "ros-kilted-common-interfaces"],
         "realsense": ["pyrealsense2>=2.55"],
+        "dev": [
+            "basedpyright",
+            "colcon-common-extensions",
+            "hypothesis",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+        ],
     },
-    entry_points={"console_scripts": ["resip = resip.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "resip = resip.cli:main",
+            *(f"{node} = resip.nodes.{node}:main" for node in NODES),
+        ]
+    },
     zip_safe=False,
 )
