@@ -1,0 +1,57 @@
+"""`resip bag info` and `resip bag check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from resip.errors import ResipError
+from resip.recording.check import BagReport, inspect
+
+
+class BagCheckError(ResipError):
+    """A bag that is unfit as a record of a trial."""
+
+
+def bag_info(directory: Path, json_file: Path | None = None) -> BagReport:
+    """Print the topics of a bag with counts, rates, gaps and losses.
+
+    Raises:
+      BagError: no readable bag.
+    """
+    report = inspect(directory)
+    _print(report)
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.as_json(), indent=2) + "\n")
+    return report
+
+
+def bag_check(directory: Path, json_file: Path | None = None) -> BagReport:
+    """Print a bag as ``bag_info`` does, and fail unless it is whole: closed, nothing lost, every topic there.
+
+    Raises:
+      BagError: no readable bag.
+      BagCheckError: it is not whole; the message names each fault.
+    """
+    report = bag_info(directory, json_file)
+    if report.problems:
+        raise BagCheckError(f"{report.path}: " + "; ".join(report.problems))
+    Console().print(f"[green]whole[/]: {report.count} messages of {len(report.topics)} topics, 0 lost")
+    return report
+
+
+def _print(report: BagReport) -> None:
+    table = Table(title=f"{report.path}, {report.duration_s:.1f} s", title_justify="left")
+    table.add_column("topic")
+    table.add_column("type")
+    for name in ("count", "rate (Hz)", "gaps", "longest (s)", "lost"):
+        table.add_column(name, justify="right")
+    for topic in report.topics:
+        rate = f"{topic.rate_hz:.1f}" if topic.rate_hz else "-"
+        lost = "?" if topic.lost is None else str(topic.lost)
+        kind = topic.type_name.rpartition("/")[2]
+        table.add_row(topic.topic, kind, str(topic.count), rate, str(topic.gaps), f"{topic.longest_gap_s:.3f}", lost)
+    Console().print(table)

@@ -1,0 +1,83 @@
+"""Definitions of the standard messages: what a bag embeds, and what decodes it without ROS."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from typing import Any, Final
+
+from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
+
+from resip.errors import ResipError
+
+_HEADER_TYPE: Final = "std_msgs/msg/Header"
+_TIME_TYPE: Final = "builtin_interfaces/msg/Time"
+_NS_PER_S: Final = 1_000_000_000
+
+
+class UnknownMessageError(ResipError):
+    """A message type that is not among the standard ones."""
+
+
+@cache
+def typestore() -> Typestore:
+    """The standard message types of ROS 2 (the ones used here are the same from Humble to Kilted)."""
+    return get_typestore(Stores.ROS2_KILTED)
+
+
+def _require(type_name: str) -> None:
+    if type_name not in typestore().fielddefs:
+        raise UnknownMessageError(
+            f"message type {type_name!r} is not among ROS 2's standard ones, so it is not recorded"
+        )
+
+
+@cache
+def definition(type_name: str) -> str:
+    """Text of a message definition with those it refers to, as MCAP's ``ros2msg`` encoding wants it.
+
+    Raises:
+      UnknownMessageError: no standard type.
+    """
+    _require(type_name)
+    return typestore().generate_msgdef(type_name, ros_version=2)[0]
+
+
+@cache
+def type_hash(type_name: str) -> str:
+    """REP-2016 hash of a type (``RIHS01_...``)."""
+    _require(type_name)
+    return typestore().hash_rihs01(type_name)
+
+
+def decode(type_name: str, data: bytes) -> Any:
+    """Deserialise CDR bytes into a message object with the fields of its type.
+
+    Raises:
+      UnknownMessageError: no standard type.
+    """
+    _require(type_name)
+    return typestore().deserialize_cdr(data, type_name)
+
+
+def stamp_ns(type_name: str, data: bytes) -> int | None:
+    """Read the stamp of a serialised message without decoding the rest; None where the type has none.
+
+    A header's stamp, or the time itself for messages such as Clock that begin with one, is the first
+    thing in the bytes: 4 of encapsulation, then seconds and nanoseconds.
+    """
+    if not _begins_with_time(type_name) or len(data) < 12:
+        return None
+    order = "<" if data[1] & 1 else ">"
+    sec, nanosec = struct.unpack_from(f"{order}iI", data, 4)
+    return sec * _NS_PER_S + nanosec
+
+
+@cache
+def _begins_with_time(type_name: str) -> bool:
+    fields = typestore().fielddefs.get(type_name, ((), ()))[1]
+    if not fields:
+        return False
+    _kind, detail = fields[0][1]
+    return detail in (_HEADER_TYPE, _TIME_TYPE)
