@@ -21,7 +21,8 @@ Nothing here imports Polymetis (Python 3.8, conda only), rclpy or a simulator. T
 ``messages``    The typed values those calls take and give (``RobotState`` and so on), numpy inside.
 ``wire``        The protobuf classes, made at run time in a private pool, and the chunking.
 
-``controllers`` The TorchScript modules and ``ImpedanceSettings``; ``controller_archive`` gives the bytes to upload.
+``controllers`` The TorchScript modules that run inside the server.
+``archives``    ``ImpedanceSettings``, and the bytes to upload: ``controller_archive(settings)``, ``UpdateArchive``.
 ``hardware``    The Franka's limits as the real robot client enforces them.
 
 ``server``      ``ControllerServer``: the real server's state machine, status codes and texts, over any clock.

@@ -1,0 +1,109 @@
+"""Controllers and updates as the bytes that travel: scripting, saving, and their settings."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+
+from resip.control import panda
+from resip.control.impedance import ImpedanceGains
+from resip.polymetis import controllers, hardware
+
+TARGET: Final = "joint_pos_desired"
+
+# Default controller of the robot's configuration.
+HOLD_KQ: Final = (40.0, 30.0, 50.0, 25.0, 35.0, 25.0, 10.0)
+HOLD_KQD: Final = (4.0, 6.0, 5.0, 5.0, 3.0, 2.0, 1.0)
+
+
+@dataclass(frozen=True)
+class ImpedanceSettings:
+    """Settings of the uploaded controller."""
+
+    gains: ImpedanceGains = field(default_factory=ImpedanceGains)
+    """Stiffness and damping; the defaults are those the paper's robot ran with."""
+    interpolation_s: float = 0.02
+    """Time in which the set point reaches a new target: two periods of a 100 Hz command, so a late one is not felt."""
+    slew_rad_s: tuple[float, ...] = (1.5, 1.5, 1.5, 1.5, 2.0, 2.0, 2.0)
+    """Fastest motion of the set point, 7: below the speed at which the robot client starts to brake."""
+    watchdog_s: float = 0.2
+    """Silence after which the set point stays where it is."""
+
+
+def _float32(values: Sequence[float]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32)
+
+
+@contextlib.contextmanager
+def _undeprecated() -> Iterator[None]:
+    """Mute the notice that TorchScript is deprecated: it is what the server runs."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        yield
+
+
+def save(module: Any) -> bytes:
+    """Serialise a scripted module."""
+    return module.save_to_buffer()
+
+
+def load(archive: bytes) -> Any:
+    """Load a scripted module.
+
+    Raises:
+      RuntimeError: the archive is not readable, or uses an operator or a class that is not known here.
+    """
+    with _undeprecated():
+        return torch.jit.load(io.BytesIO(archive), map_location="cpu")
+
+
+def script(module: torch.nn.Module) -> Any:
+    """Script a module from its source."""
+    with _undeprecated():
+        return torch.jit.script(module.eval())
+
+
+@functools.lru_cache(maxsize=8)
+def controller_archive(settings: ImpedanceSettings) -> bytes:
+    """The impedance controller to upload."""
+    gains = {
+        "Kq": settings.gains.joint_stiffness,
+        "Kqd": settings.gains.joint_damping,
+        "Kx": settings.gains.cartesian_stiffness,
+        "Kxd": settings.gains.cartesian_damping,
+    }
+    module = controllers.HybridImpedance(
+        {name: _float32(values) for name, values in gains.items()},
+        torque_limit=_float32(hardware.TORQUE_NM.tolist()),
+        slew=_float32(settings.slew_rad_s),
+        interpolation_s=settings.interpolation_s,
+        watchdog_s=settings.watchdog_s,
+    )
+    return save(script(module))
+
+
+@functools.lru_cache(maxsize=1)
+def hold_archive() -> bytes:
+    """The default controller, which holds the joints where they are."""
+    return save(script(controllers.JointHold(_float32(HOLD_KQ), _float32(HOLD_KQD))))
+
+
+class UpdateArchive:
+    """Archives that set one parameter: scripted once, so that each further one costs only the saving."""
+
+    def __init__(self, name: str = TARGET, size: int = panda.DOF) -> None:
+        self._module = script(controllers.Parameters(name, torch.zeros(size)))
+
+    def encode(self, value: ArrayLike) -> bytes:
+        """Archive that sets the parameter to ``value``."""
+        self._module.value.copy_(torch.from_numpy(np.asarray(value, dtype=np.float32)))
+        return save(self._module)
