@@ -42,7 +42,7 @@ _OFFSET_M = (
     (0.0, 0.0, 0.0),
     (0.088, 0.0, 0.0),
 )
-_FLANGE_OFFSET_M = 0.107  # panda_joint8
+FLANGE_OFFSET_M: Final = 0.107  # panda_joint8
 
 
 def _transform(matrix: Array, offset: ArrayLike) -> Array:
@@ -52,11 +52,11 @@ def _transform(matrix: Array, offset: ArrayLike) -> Array:
     return out
 
 
-_FIXED: Final = [
+FIXED_TRANSFORMS: Final = [
     _transform(rotation.matrix_from_rotvec([roll, 0.0, 0.0]), offset)
     for roll, offset in zip(_ROLL_RAD, _OFFSET_M, strict=True)
 ]
-_FLANGE: Final = _transform(np.eye(3), (0.0, 0.0, _FLANGE_OFFSET_M))
+_FLANGE: Final = _transform(np.eye(3), (0.0, 0.0, FLANGE_OFFSET_M))
 FLANGE_TO_EE: Final = _transform(
     rotation.matrix_from_rotvec([0.0, 0.0, spaces.EE_YAW_FROM_FLANGE_RAD]), (0.0, 0.0, spaces.EE_OFFSET_FROM_FLANGE_M)
 )
@@ -68,7 +68,7 @@ def _joint_frames(q: Array) -> list[Array]:
     frame = np.broadcast_to(np.eye(4), (*q.shape[:-1], 4, 4))
     frames = []
     for joint in range(DOF):
-        fixed = frame @ _FIXED[joint]
+        fixed = frame @ FIXED_TRANSFORMS[joint]
         c, s = cos[..., joint, None], sin[..., joint, None]
         frame = fixed.copy()
         frame[..., :, 0] = c * fixed[..., :, 0] + s * fixed[..., :, 1]
@@ -105,6 +105,15 @@ def ee_pose_and_jacobian(q_rad: ArrayLike) -> tuple[spaces.Pose, Array]:
     origins = np.stack([frame[..., :3, 3] for frame in frames], axis=-1)
     linear = np.cross(axes, position[..., :, None] - origins, axis=-2)
     return spaces.Pose(position, ee[..., :3, :3]), np.concatenate([linear, axes], axis=-2)
+
+
+def flange_jacobian(q_rad: ArrayLike) -> Array:
+    """Geometric Jacobian ``(..., 6, 7)`` of ``panda_link8``: rows linear (m), angular (rad), base axes."""
+    pose, jacobian = ee_pose_and_jacobian(q_rad)
+    to_flange = -spaces.EE_OFFSET_FROM_FLANGE_M * pose.matrix[..., :, 2]
+    flange = jacobian.copy()
+    flange[..., :3, :] += np.cross(jacobian[..., 3:, :], to_flange[..., :, None], axis=-2)
+    return flange
 
 
 def robot_state(q_rad: ArrayLike, qd_rad_s: ArrayLike, gripper_width_m: ArrayLike) -> Array:

@@ -1,0 +1,44 @@
+"""Random starts: parts kicked from their nominal places, obstacle and arm offset.
+
+As in the paper, parts are not sampled into place but set moving and left to slide to rest, so that the
+physics keeps them out of each other. The kicks are velocities, calibrated on displacements (see the task's
+``Randomness``), because the reference's forces mean something else in another simulator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resip.control import panda
+from resip_training.sim.tasks import Randomness
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Kick:
+    """One random start, before the parts have come to rest."""
+
+    joints_rad: Array
+    """``(7,)``."""
+    obstacle_offset_m: Array
+    """``(3,)``, z zero."""
+    part_velocity_m_s: Array
+    """``(n_parts, 3)``, base frame, horizontal."""
+    part_spin_rad_s: Array
+    """``(n_parts,)`` about the vertical."""
+
+
+def sample(level: Randomness, rng: np.random.Generator) -> Kick:
+    """Draw a start. Directions and spins are uniform, speeds uniform up to the level's largest."""
+    count = len(level.impulse_speed_m_s)
+    direction = rng.uniform(-np.pi, np.pi, count)
+    speed = rng.uniform(0.0, 1.0, count) * level.impulse_speed_m_s
+    velocity = np.stack([speed * np.cos(direction), speed * np.sin(direction), np.zeros(count)], axis=-1)
+    spin = rng.uniform(-1.0, 1.0, count) * level.impulse_spin_rad_s
+    offset = np.append(rng.uniform(-level.obstacle_m, level.obstacle_m, 2), 0.0)
+    joints = panda.RESET_RAD + rng.uniform(-level.arm_rad, level.arm_rad, panda.DOF)
+    return Kick(joints, offset, velocity, spin)
