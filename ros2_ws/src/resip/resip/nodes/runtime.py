@@ -1,0 +1,238 @@
+"""What every node shares: start, orderly end, one-line errors, declared parameters, QoS, diagnostics and ticks.
+
+A node is a script: ``python -m resip.nodes.policy_node --ros-args -p policy:=models/one_leg``. It ends
+within a second of SIGINT or SIGTERM with status 0, and with status 1 and one line after an error that a
+user can mend (``ResipError``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.clock import Clock
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from resip.errors import ResipError
+from resip.nodes import messages
+
+OK: Final = DiagnosticStatus.OK
+WARN: Final = DiagnosticStatus.WARN
+ERROR: Final = DiagnosticStatus.ERROR
+
+#: Set by ``resip.process`` in its children: they end when it ends, however it ends.
+SUPERVISED_ENV: Final = "RESIP_SUPERVISED"
+
+_WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the second that a node has to end
+_PR_SET_PDEATHSIG = 1
+
+Value = TypeVar("Value", bool, int, float, str)
+
+#: Images and state: the newest sample matters, a lost one is not repeated.
+SENSOR_QOS: Final = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST)
+#: Commands: delivered once, only the newest.
+COMMAND_QOS: Final = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST)
+#: Status: every change arrives, and a late subscriber gets the last one.
+STATUS_QOS: Final = QoSProfile(
+    depth=10,
+    reliability=ReliabilityPolicy.RELIABLE,
+    history=HistoryPolicy.KEEP_LAST,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+#: Clock of the simulated cell.
+CLOCK_QOS: Final = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST)
+
+
+class ParameterError(ResipError):
+    """A node's parameter of the wrong type or outside its bounds."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """One tick of a periodic job: its number on the node's clock, its exact time, and the ticks lost before it."""
+
+    index: int
+    time_ns: int
+    missed: int
+
+
+class Ticker:
+    """Turns timer callbacks, which come when they can, into ticks at exact multiples of a period.
+
+    A tick's time is ``index * period``. A callback that comes late still gets the time of the tick that it
+    serves; ticks that no callback served are counted as missed; a second callback within one period is none.
+    """
+
+    def __init__(self, period_ns: int) -> None:
+        self._period_ns = period_ns
+        self._last: int | None = None
+
+    def tick(self, now_ns: int) -> Tick | None:
+        """Tick that ``now_ns`` belongs to, or None if it was served already."""
+        index = now_ns // self._period_ns
+        if self._last is not None and index <= self._last:
+            return None
+        missed = 0 if self._last is None else index - self._last - 1
+        self._last = index
+        return Tick(index, index * self._period_ns, missed)
+
+
+class ResipNode(Node):
+    """Base of the nodes: declared parameters, diagnostics, and an end with a reason."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.exit_status: int | None = None
+        self._status_publishers: dict[str, Publisher] = {}
+
+    def parameter(
+        self, name: str, default: Value, description: str, bounds: tuple[float, float] | None = None
+    ) -> Value:
+        """Declare a read-only parameter and return its value.
+
+        Args:
+          name: with the unit, such as ``stale_after_s``.
+          default: also gives the type.
+          description: one line.
+          bounds: lowest and highest value, inclusive.
+
+        Raises:
+          ParameterError: the value given is of another type or outside the bounds.
+        """
+        descriptor = ParameterDescriptor(description=description, read_only=True)
+        if bounds is not None and isinstance(default, int):
+            descriptor.integer_range = [IntegerRange(from_value=int(bounds[0]), to_value=int(bounds[1]), step=1)]
+        elif bounds is not None:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=bounds[0], to_value=bounds[1])]
+        try:
+            return self.declare_parameter(name, default, descriptor).value
+        except InvalidParameterValueException as error:
+            limits = f" (it lies within {bounds[0]:g} and {bounds[1]:g})" if bounds else ""
+            raise ParameterError(f"{self.get_name()}: parameter {name!r} is out of bounds{limits}: {error}") from error
+        except InvalidParameterTypeException as error:
+            raise ParameterError(f"{self.get_name()}: {error} ({type(default).__name__}, like {default!r})") from error
+
+    def choice(self, name: str, default: str, description: str, valid: Sequence[str]) -> str:
+        """Declare a read-only parameter that is one of ``valid``.
+
+        Raises:
+          ParameterError: it is none of them; the message lists them.
+        """
+        value = self.parameter(name, default, f"{description}: {', '.join(valid)}")
+        if value not in valid:
+            raise ParameterError(f"{self.get_name()}: parameter {name!r} is {value!r}: choose from {', '.join(valid)}")
+        return value
+
+    def now_ns(self) -> int:
+        """The node's clock (the cell's time where ``use_sim_time`` is set), in nanoseconds."""
+        return self.get_clock().now().nanoseconds
+
+    def ticks(self, period_s: float, callback: Callable[[Tick], None], clock: Clock | None = None) -> None:
+        """Call back at exact multiples of a period of the node's clock (or another); see ``Ticker``.
+
+        The timer runs at a quarter of the period, so that a tick is served within that of its time.
+        """
+        period_ns = round(period_s * messages.NS_PER_S)
+        ticker = Ticker(period_ns)
+        source = clock or self.get_clock()
+
+        def on_timer() -> None:
+            tick = ticker.tick(source.now().nanoseconds)
+            if tick is not None and tick.index > 0:
+                callback(tick)
+
+        self.create_timer(period_s / 4, on_timer, clock=source)
+
+    def publish_status(self, topic: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticArray:
+        """Publish one diagnostic status of this node on a topic, stamped with its clock."""
+        if topic not in self._status_publishers:
+            self._status_publishers[topic] = self.create_publisher(DiagnosticArray, topic, STATUS_QOS)
+        array = messages.diagnostics(self.now_ns(), self.get_name(), level, message, values)
+        self._status_publishers[topic].publish(array)
+        return array
+
+    def rivals(self, topic: str, expected: int = 1) -> str | None:
+        """Names of the publishers of a topic when there are more than ``expected``, else None."""
+        if self.count_publishers(topic) <= expected:
+            return None
+        infos = self.get_publishers_info_by_topic(topic)
+        return " and ".join(sorted(f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos))
+
+    def end(self, status: int) -> None:
+        """Let the process end with a status, after the present callback; from any thread."""
+        self.exit_status = status
+
+    def fail(self, error: ResipError) -> None:
+        """Say why in one line and end with status 1; from any thread."""
+        self.get_logger().fatal(str(error))
+        self.end(1)
+
+    def close(self) -> None:
+        """Release what the node holds (threads, sockets, files); called once, while ROS still works."""
+
+
+def main(node_class: Callable[[], ResipNode]) -> None:
+    """Run a node until it ends itself, SIGINT or SIGTERM; then exit with its status."""
+    if os.environ.get(SUPERVISED_ENV):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    sys.exit(run(node_class))
+
+
+def run(node_class: Callable[[], ResipNode], args: list[str] | None = None) -> int:
+    """Run a node in the calling thread, which must be the main one, and return its exit status."""
+    stop = _StopFlag()
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = node_class()
+    except ResipError as error:
+        get_logger(_name_of(node_class)).fatal(str(error))
+        rclpy.try_shutdown()
+        return 1
+    try:
+        _spin(node, stop)
+    except ResipError as error:
+        node.fail(error)
+    finally:
+        node.close()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return node.exit_status or 0
+
+
+class _StopFlag:
+    """True once SIGINT or SIGTERM came. The handlers only set it, so that no callback is cut in half."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.is_set = True
+
+
+def _spin(node: ResipNode, stop: _StopFlag) -> None:
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while node.exit_status is None and not stop.is_set:
+        executor.spin_once(timeout_sec=_WAIT_S)
+    executor.remove_node(node)
+
+
+def _name_of(node_class: Callable[[], ResipNode]) -> str:
+    return node_class.__module__.rpartition(".")[2]
