@@ -1,0 +1,367 @@
+"""What a bridge drives: the arm and the gripper behind explicit states that follow the servers' rules.
+
+The rules, each there because breaking it crashes, wedges or surprises a real server:
+
+- A controller is set only while the metadata answers and the state's timestamp advances.
+- An update is sent only to a controller of ours that was seen running a moment ago.
+- A controller that ended (robot stopped, robot client gone, another client) is a fault, never re-armed by itself.
+- Every gripper command has a fresh timestamp and waits until the last motion has ended.
+
+No method raises. Each answers with a status whose ``reason`` says what is wrong.
+"""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import grpc
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from resip.control import panda
+from resip.polymetis import archives, hardware
+from resip.polymetis.archives import ImpedanceSettings
+from resip.polymetis.client import ArmClient, GripperClient, PolymetisError
+from resip.polymetis.messages import NONE, GripperState, Interval, RobotState
+
+_EPISODE_CHECK_PERIOD_S: Final = 0.1
+_FRESH_POLL_S: Final = 0.005
+_GRIPPER_SETTLE_NS: Final = 200_000_000  # a motion shows within this time of the robot's clock, or there is none
+
+
+class Mode(enum.Enum):
+    """Where an arm session stands."""
+
+    DISCONNECTED = "disconnected"
+    """No server, or one whose state does not advance."""
+    IDLE = "idle"
+    """Connected; the server's own default controller holds the arm."""
+    ARMED = "armed"
+    """Our controller runs and takes commands."""
+    FAULTED = "faulted"
+    """Our controller was lost, or arming failed. Latched until ``arm`` succeeds or ``disarm`` acknowledges it."""
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How an arm session behaves."""
+
+    impedance: ImpedanceSettings = field(default_factory=ImpedanceSettings)
+    """The controller that ``arm`` uploads."""
+    stale_after_s: float = 1.0
+    """Longest wall time for which the robot's timestamp may stand still."""
+
+
+@dataclass(frozen=True)
+class ArmStatus:
+    """Answer of every call of an arm session."""
+
+    mode: Mode
+    reason: str = ""
+    """What is wrong, or why the call did nothing; empty if all is well."""
+    state: RobotState | None = None
+    """Newest state that was read."""
+
+
+class ArmSession:
+    """The arm: ``poll`` regularly, ``arm``, ``command``, ``disarm``. Calls from several threads take turns.
+
+    Args:
+      client: the arm's server.
+      settings: see ``SessionSettings``.
+      clock: steady time in seconds.
+    """
+
+    def __init__(
+        self,
+        client: ArmClient,
+        settings: SessionSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._settings = settings or SessionSettings()
+        self._clock = clock
+        self._turn = threading.RLock()
+        self._mode = Mode.DISCONNECTED
+        self._reason = f"not connected to {client.address} yet"
+        self._state: RobotState | None = None
+        self._advanced_at_s: float | None = None
+        self._episode_start = NONE
+        self._checked_at_s = -np.inf
+        self._update = archives.UpdateArchive()
+        self._controller = archives.controller_archive(self._settings.impedance)
+
+    def _status(self, remark: str = "") -> ArmStatus:
+        return ArmStatus(self._mode, self._reason or remark, self._state)
+
+    def _enter(self, mode: Mode, reason: str = "") -> None:
+        self._mode, self._reason = mode, reason
+
+    def close(self) -> None:
+        """Close the connection; the controller's own watchdog holds the arm."""
+        self._client.close()
+
+    def poll(self) -> ArmStatus:
+        """Read the state and find out whether all is still well."""
+        with self._turn:
+            try:
+                self._observe(self._client.state())
+            except PolymetisError as error:
+                self._lose(error)
+            self._judge_age()
+            if self._mode is Mode.ARMED:
+                self._check_episode()
+            return self._status()
+
+    def _observe(self, state: RobotState) -> None:
+        previous = self._state
+        self._state = state
+        if previous is None or state.timestamp_ns == previous.timestamp_ns:
+            return
+        self._advanced_at_s = self._clock()
+        if state.timestamp_ns < previous.timestamp_ns and self._mode is Mode.ARMED:
+            self._enter(Mode.FAULTED, f"the robot's clock at {self._client.address} went back: it was restarted")
+        elif self._mode is Mode.DISCONNECTED:
+            self._enter(Mode.IDLE)
+
+    def _lose(self, error: PolymetisError) -> None:
+        """A call failed. A late answer alone is left to the state's age to judge."""
+        if self._mode is Mode.ARMED:
+            if error.code is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                self._enter(Mode.FAULTED, str(error))
+        elif self._mode is not Mode.FAULTED:
+            self._enter(Mode.DISCONNECTED, str(error))
+            self._advanced_at_s = None
+
+    def _judge_age(self) -> None:
+        if self._mode not in (Mode.IDLE, Mode.ARMED) or self._advanced_at_s is None:
+            return
+        age_s = self._clock() - self._advanced_at_s
+        if age_s > self._settings.stale_after_s:
+            reason = f"the robot's state at {self._client.address} has not advanced for {age_s:.1f} s"
+            self._enter(Mode.FAULTED if self._mode is Mode.ARMED else Mode.DISCONNECTED, reason)
+
+    def _check_episode(self) -> None:
+        """Make sure that the controller which runs is the one that this session set."""
+        if self._clock() - self._checked_at_s < _EPISODE_CHECK_PERIOD_S:
+            return
+        try:
+            episode = self._client.episode()
+        except PolymetisError as error:
+            self._lose(error)
+            return
+        self._checked_at_s = self._clock()
+        if episode == Interval(self._episode_start, NONE):
+            return
+        if episode.running:
+            reason = f"another client has set its own controller at {self._client.address}"
+        else:
+            reason = f"the server at {self._client.address} ended the controller: the robot stopped, or was taken over"
+        self._enter(Mode.FAULTED, reason)
+
+    def arm(self) -> ArmStatus:
+        """Upload the controller, which then holds the arm where it is. Does nothing when armed."""
+        with self._turn:
+            if self._mode is Mode.ARMED:
+                return self._status()
+            try:
+                problem = self._arm()
+            except PolymetisError as error:
+                problem = str(error)
+            if problem:
+                self._enter(Mode.FAULTED, f"arming failed: {problem}")
+            else:
+                self._enter(Mode.ARMED)
+            return self._status()
+
+    def _arm(self) -> str:
+        """Set the controller; what is wrong, or nothing."""
+        metadata = self._client.metadata()
+        if metadata.dof != panda.DOF:
+            return f"the robot at {self._client.address} has {metadata.dof} joints, not {panda.DOF}"
+        if not self._advances():
+            return f"the robot's state at {self._client.address} does not advance"
+        started = self._client.set_controller(self._controller)
+        self._episode_start = started.start
+        if started.start == NONE or self._client.episode() != Interval(started.start, NONE):
+            return f"the controller at {self._client.address} did not stay in charge"
+        self._checked_at_s = self._clock()
+        return ""
+
+    def _advances(self) -> bool:
+        """Read states until the timestamp advances, or the time for it is over."""
+        before_ns = self._client.state().timestamp_ns
+        deadline_s = self._clock() + self._settings.stale_after_s
+        while self._clock() < deadline_s:
+            state = self._client.state()
+            if state.timestamp_ns != before_ns:
+                self._state, self._advanced_at_s = state, self._clock()
+                return True
+            time.sleep(_FRESH_POLL_S)
+        return False
+
+    def command(self, q_rad: ArrayLike) -> ArmStatus:
+        """Move the set point to joints ``(7,)`` in rad; needs to be armed.
+
+        Joints are kept out of the margin in which the robot pushes back. A target that is not finite, or whose
+        fingertip is outside the robot's box, is refused: the controller then holds.
+        """
+        with self._turn:
+            if self._mode is not Mode.ARMED:
+                return self._status("not armed: the command was ignored")
+            q = np.asarray(q_rad, dtype=np.float64)
+            problem = check_target(q)
+            if problem:
+                return self._status(f"the command was refused: {problem}")
+            self._check_episode()
+            if self._mode is not Mode.ARMED:
+                return self._status()
+            try:
+                self._client.update_controller(self._update.encode(clip_joints(q)))
+            except PolymetisError as error:
+                self._lose(error)
+                return self._status(str(error))
+            return self._status()
+
+    def disarm(self) -> ArmStatus:
+        """End our controller if it still runs, and acknowledge a fault; the default controller holds the arm."""
+        with self._turn:
+            try:
+                ours = Interval(self._episode_start, NONE)
+                if ours.running and self._client.episode() == ours:
+                    self._client.terminate_controller()
+                self._enter(Mode.IDLE)
+            except PolymetisError as error:
+                self._enter(Mode.DISCONNECTED, str(error))
+                self._advanced_at_s = None
+            self._episode_start = NONE
+            return self._status()
+
+
+def check_target(q_rad: NDArray[np.float64]) -> str:
+    """Say why joints must not become a target; empty for sound ones."""
+    if q_rad.shape != (panda.DOF,):
+        return f"it has shape {q_rad.shape}, not ({panda.DOF},)"
+    if not np.all(np.isfinite(q_rad)):
+        return f"{panda.JOINT_NAMES[int(np.argmin(np.isfinite(q_rad)))]} is not finite"
+    position = panda.ee_pose(q_rad).position
+    outside = np.flatnonzero((position < hardware.EE_LOWER_M) | (position > hardware.EE_UPPER_M))
+    if outside.size:
+        axis = int(outside[0])
+        low, high = hardware.EE_LOWER_M[axis], hardware.EE_UPPER_M[axis]
+        return f"fingertip {'xyz'[axis]} = {position[axis]:.3f} m is outside the robot's box, {low} to {high} m"
+    return ""
+
+
+def clip_joints(q_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keep joints out of the margin before the hard limits, where the robot pushes back."""
+    lower = hardware.JOINT_LOWER_RAD + hardware.JOINT_MARGIN_RAD
+    return np.clip(q_rad, lower, hardware.JOINT_UPPER_RAD - hardware.JOINT_MARGIN_RAD)
+
+
+@dataclass(frozen=True)
+class GripperSettings:
+    """How the gripper opens and closes; the defaults are those of the paper's robot."""
+
+    open_width_m: float = 0.065
+    open_speed_m_s: float = 0.05
+    close_speed_m_s: float = 0.07
+    close_force_n: float = 70.0
+    stale_after_s: float = 1.0
+    """Longest wall time for which the gripper's timestamp may stand still."""
+
+
+@dataclass(frozen=True)
+class GripperStatus:
+    """Answer of every call of a gripper session."""
+
+    connected: bool
+    reason: str = ""
+    """What is wrong; empty if all is well."""
+    state: GripperState | None = None
+    """Newest state that was read."""
+
+
+class GripperSession:
+    """The gripper: ``command`` says what is wanted, ``poll`` sends it as soon as the hand is free.
+
+    The protocol has no stop, so a motion is let end before the next command goes out; the latest wish wins.
+
+    Args:
+      client: the gripper's server.
+      settings: see ``GripperSettings``.
+      clock: steady time in seconds.
+    """
+
+    def __init__(
+        self,
+        client: GripperClient,
+        settings: GripperSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._settings = settings or GripperSettings()
+        self._clock = clock
+        self._turn = threading.RLock()
+        self._wish: bool | None = None
+        self._sent: bool | None = None
+        self._sent_at_ns = 0
+        self._state: GripperState | None = None
+        self._advanced_at_s = clock()
+        self._problem = f"not connected to {client.address} yet"
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def command(self, close: bool) -> None:
+        """Say that the gripper is to be closed (a grasp) or open; nothing is sent before the next ``poll``."""
+        with self._turn:
+            self._wish = close
+
+    def release(self) -> None:
+        """Forget what was wanted and sent: the next command goes out whatever it is."""
+        with self._turn:
+            self._wish = self._sent = None
+
+    def poll(self) -> GripperStatus:
+        """Read the state, and send what is wanted if that is new and the hand is free."""
+        with self._turn:
+            try:
+                self._observe(self._client.state())
+                if not self._problem and self._wish is not None and self._wish != self._sent and self._free():
+                    self._send(self._wish)
+            except PolymetisError as error:
+                self._problem = str(error)
+            return GripperStatus(not self._problem, self._problem, self._state)
+
+    def _observe(self, state: GripperState) -> None:
+        if state.timestamp_ns == 0:
+            self._problem = f"the gripper's server at {self._client.address} has no gripper yet"
+        elif self._state is None or state.timestamp_ns != self._state.timestamp_ns:
+            self._advanced_at_s = self._clock()
+            self._problem = ""
+        elif self._clock() - self._advanced_at_s > self._settings.stale_after_s:
+            age_s = self._clock() - self._advanced_at_s
+            self._problem = f"the gripper's state at {self._client.address} has not advanced for {age_s:.1f} s"
+        self._state = state
+
+    def _free(self) -> bool:
+        """Whether the last motion has ended, or never began."""
+        state = self._state
+        if state is None or state.is_moving:
+            return False
+        return self._sent is None or abs(state.timestamp_ns - self._sent_at_ns) > _GRIPPER_SETTLE_NS
+
+    def _send(self, close: bool) -> None:
+        if close:
+            self._client.grasp(self._settings.close_speed_m_s, self._settings.close_force_n)
+        else:
+            self._client.goto(self._settings.open_width_m, self._settings.open_speed_m_s)
+        self._sent = close
+        self._sent_at_ns = self._state.timestamp_ns if self._state else 0
