@@ -23,8 +23,13 @@ class IkSettings:
 
     iterations: int = 3
     """Newton steps a solve; the target moves a few centimetres, so three reach micrometres."""
-    damping: float = 0.02
-    """Of the least squares (dimensionless, m and rad alike)."""
+    damping: float = 0.03
+    """Of the least squares on the target (dimensionless, m and rad alike); it grows with the distance in metres,
+    so that an arm stretched towards a target out of reach comes to rest instead of swinging about it."""
+    max_error_m: float = 0.1
+    """Farthest that one Newton step looks ahead; a farther target is approached along the straight line to it."""
+    max_error_rad: float = 0.5
+    """The same for the rotation."""
     posture_gain: float = 0.05
     """Share of the distance to the posture that one step closes in the null space."""
     max_step_rad: float = 0.25
@@ -44,19 +49,29 @@ def pose_error(pose: spaces.Pose, target: spaces.Pose) -> Array:
     return np.concatenate([linear, angular], axis=-1)
 
 
+def _shorten(vector: Array, longest: float) -> Array:
+    """Scale vectors ``(..., n)`` longer than ``longest`` down to it."""
+    length = np.linalg.norm(vector, axis=-1, keepdims=True)
+    return vector * np.minimum(1.0, longest / np.maximum(length, longest))
+
+
 def step(q_rad: ArrayLike, target: spaces.Pose, settings: IkSettings) -> Array:
     """One damped Newton step from joints ``(..., 7)`` towards the fingertip pose ``target``."""
     q = np.asarray(q_rad, dtype=np.float64)
     pose, jacobian = panda.ee_pose_and_jacobian(q)
     transposed = np.swapaxes(jacobian, -1, -2)
-    gram = jacobian @ transposed + settings.damping**2 * np.eye(6)
-    task = pose_error(pose, target)
+    error = pose_error(pose, target)
+    linear = _shorten(error[..., :3], settings.max_error_m)
+    task = np.concatenate([linear, _shorten(error[..., 3:], settings.max_error_rad)], axis=-1)
+    damping_squared = settings.damping**2 + np.sum(linear**2, axis=-1)
+    gram = jacobian @ transposed + damping_squared[..., None, None] * np.eye(6)
     posture = settings.posture_gain * (POSTURE_RAD - q)
     # J^T G (e - J p) + p: the task's damped step plus the posture's share that the task does not see
     rhs = task - np.einsum("...ij,...j->...i", jacobian, posture)
     solved = np.linalg.solve(gram, rhs[..., None])
     change = (transposed @ solved)[..., 0] + posture
-    change = np.clip(change, -settings.max_step_rad, settings.max_step_rad)
+    largest = np.max(np.abs(change), axis=-1, keepdims=True)
+    change *= np.minimum(1.0, settings.max_step_rad / np.maximum(largest, settings.max_step_rad))
     lower = panda.LOWER_RAD + settings.limit_margin_rad
     upper = panda.UPPER_RAD - settings.limit_margin_rad
     return np.clip(q + change, lower, upper)

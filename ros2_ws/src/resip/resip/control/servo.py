@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -28,7 +30,9 @@ class PoseServo:
         self._start_time_s = np.zeros(batch_size)
         self._duration_s = np.full(batch_size, spaces.CONTROL_PERIOD_S)
 
-    def reset(self, q_rad: ArrayLike, time_s: ArrayLike, ids: ArrayLike | slice = slice(None)) -> None:
+    def reset(
+        self, q_rad: ArrayLike, time_s: ArrayLike, ids: slice | Sequence[int] | NDArray[np.intp] = slice(None)
+    ) -> None:
         """Hold the joints ``q_rad`` from ``time_s`` on, for the batch entries ``ids``."""
         self._start[ids] = q_rad
         self._goal[ids] = q_rad
