@@ -1,0 +1,100 @@
+"""The figures of one trial, from its timeline: ticks, latencies, stages."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resip import spaces, topics
+from resip.trials import stages, timeline
+from resip.trials.statistics import Timing
+
+Array = NDArray[np.float64]
+
+_MS_PER_S: Final = 1e3
+
+#: What each latency is, for tables.
+LATENCIES: Final = {
+    **{f"image_{camera}": f"{camera} image: taken to recorded" for camera in spaces.CAMERAS},
+    "robot_state": "robot state: sampled to recorded",
+    "observation_age": "age of the front image at the tick",
+    "tick": "tick to published target",
+    "command": "published target to next joint command",
+}
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """What a trial measured; latencies in ms of ROS time, but for the policy's own, which it measures itself."""
+
+    ticks: int
+    missed_ticks: int
+    tick_rate_hz: float
+    latency: dict[str, Timing]
+    stages: list[stages.Stage]
+    model: dict[str, str]
+    """What the policy's status says of its model: the keys that begin with ``model``."""
+
+
+def measure(task: str, trial: timeline.Timeline) -> Measurements:
+    """Compute the figures of one trial."""
+    ticks_s = trial.target.times_s
+    span_s = float(ticks_s[-1] - ticks_s[0]) if len(ticks_s) > 1 else 0.0
+    last_status = trial.policy_values[-1] if trial.policy_values else {}
+    return Measurements(
+        ticks=len(ticks_s),
+        missed_ticks=timeline.tick_gaps(ticks_s),
+        tick_rate_hz=(len(ticks_s) - 1) / span_s if span_s > 0 else 0.0,
+        latency=_latencies(trial),
+        stages=stages.stages(task, trial.part_poses.times_s, trial.part_poses.values),
+        model={key: value for key, value in last_status.items() if key.startswith("model")},
+    )
+
+
+def _latencies(trial: timeline.Timeline) -> dict[str, Timing]:
+    arrivals = trial.arrivals
+    samples: dict[str, Array] = {}
+    for camera in spaces.CAMERAS:
+        if images := arrivals.get(topics.compressed(camera)):
+            samples[f"image_{camera}"] = images.recorded_s - images.stamped_s
+    if states := arrivals.get(topics.JOINT_STATES):
+        samples["robot_state"] = states.recorded_s - states.stamped_s
+    if targets := arrivals.get(topics.TARGET_POSE):
+        samples["tick"] = targets.published_s - targets.stamped_s
+        if images := arrivals.get(topics.compressed(spaces.CAMERAS[0])):
+            samples["observation_age"] = _age_of_newest(targets.stamped_s, images.stamped_s)
+        if commands := arrivals.get(topics.JOINT_COMMAND):
+            samples["command"] = _time_to_next(targets.published_s, commands.published_s)
+    measured = {name: Timing.of(values * _MS_PER_S, "ms") for name, values in samples.items()}
+    for name, values in _policy_samples(trial.policy_values).items():
+        measured[f"policy_{name}"] = Timing.of(values, "ms")
+    return {name: timing for name, timing in measured.items() if timing is not None}
+
+
+def _age_of_newest(moments_s: Array, events_s: Array) -> Array:
+    """Time since the last of the events at or before each moment; moments before the first event are left out."""
+    events_s = np.sort(events_s)
+    index = np.searchsorted(events_s, moments_s, side="right") - 1
+    return moments_s[index >= 0] - events_s[index[index >= 0]]
+
+
+def _time_to_next(moments_s: Array, events_s: Array) -> Array:
+    """Time from each moment to the first event at or after it; moments after the last event are left out."""
+    events_s = np.sort(events_s)
+    index = np.searchsorted(events_s, moments_s, side="left")
+    known = index < len(events_s)
+    return events_s[index[known]] - moments_s[known]
+
+
+def _policy_samples(status: list[dict[str, str]]) -> dict[str, list[float]]:
+    """Values of the policy's status whose key ends with ``_ms``, by the key without it."""
+    samples: dict[str, list[float]] = defaultdict(list)
+    for values in status:
+        for key, text in values.items():
+            if key.endswith("_ms") and text:
+                samples[key.removesuffix("_ms")].append(float(text))
+    return samples

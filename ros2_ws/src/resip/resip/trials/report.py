@@ -1,0 +1,142 @@
+"""`resip report`: one self-contained HTML page for one or several sets of trials."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+import jinja2
+from rich.console import Console
+from rich.progress import track
+
+from resip import spaces
+from resip.recording.reader import Bag, BagError
+from resip.trials import measure, plots, records, timeline, video
+from resip.trials.records import Outcome, TrialSet
+
+REPORT_FILE: Final = "report.html"
+_TEMPLATE: Final = "report.html.j2"
+_MAX_VIDEO_BYTES: Final = 3_000_000
+_MAX_VIDEOS_BYTES: Final = 60_000_000  # of a whole page: what a browser opens at once
+_STAGE_COLOURS: Final = ("#4c6ef5", "#12b886", "#f59f00", "#e64980", "#15aabf", "#7950f2")
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """What the page shows of one trial beyond its outcome."""
+
+    outcome: Outcome
+    videos: dict[str, str]
+    """Camera to base64 MP4."""
+    plot: str | None
+    """Inline SVG."""
+    stage_bar: list[dict[str, Any]]
+    note: str | None = None
+    """Why something is missing."""
+
+
+@dataclass(frozen=True)
+class SetView:
+    """One set of trials on the page."""
+
+    trials: TrialSet
+    views: list[TrialView]
+    stage_times: list[tuple[str, float]]
+    """Mean seconds a trial spent in each stage."""
+
+
+def write_report(directories: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the page for sets of trials; several are compared at its top.
+
+    Args:
+      directories: each written by ``resip trial``.
+      out: the file; by default ``report.html`` in the first directory.
+
+    Returns:
+      The file written.
+
+    Raises:
+      RecordError: a directory holds no trials.
+    """
+    sets = [records.read_set(directory) for directory in directories]
+    n_trials = sum(len(trials.outcomes) for trials in sets)
+    budget = min(_MAX_VIDEO_BYTES, _MAX_VIDEOS_BYTES // max(1, len(spaces.CAMERAS) * n_trials))
+    views = [_set_view(trials, budget) for trials in sets]
+    out = out or directories[0] / REPORT_FILE
+    out.write_text(_render(views))
+    return out
+
+
+def report(directories: Sequence[Path], out: Path | None = None) -> None:
+    """Carry out ``resip report``: write the page and print its path.
+
+    Raises:
+      RecordError: a directory holds no trials.
+    """
+    path = write_report(directories, out)
+    Console().print(f"report: {path}", soft_wrap=True)
+
+
+def _render(views: list[SetView]) -> str:
+    source = resources.files("resip.trials").joinpath(_TEMPLATE).read_text()
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters["percent"] = lambda value: f"{100 * value:.0f} %"
+    environment.filters["figure"] = _figure
+    return environment.from_string(source).render(sets=views, latency_names=measure.LATENCIES)
+
+
+def _set_view(trials: TrialSet, max_video_bytes: int) -> SetView:
+    described = f"report of {trials.directory.name}"
+    outcomes = track(trials.outcomes, description=described, transient=True, console=Console(stderr=True))
+    return SetView(
+        trials, [_trial_view(trials, outcome, max_video_bytes) for outcome in outcomes], _stage_times(trials)
+    )
+
+
+def _trial_view(trials: TrialSet, outcome: Outcome, max_video_bytes: int) -> TrialView:
+    directory = records.trial_directory(trials.directory, outcome.index) / records.BAG_DIRECTORY
+    if outcome.duration_s <= 0:
+        return TrialView(outcome, {}, None, [], note="The policy never started.")
+    try:
+        bag = Bag(directory)
+        trial = timeline.read(bag, outcome.run_s)
+        videos = {camera: _video(bag, camera, outcome, max_video_bytes) for camera in spaces.CAMERAS}
+    except BagError as error:
+        return TrialView(outcome, {}, None, _stage_bar(outcome), note=str(error))
+    shown = {camera: data for camera, data in videos.items() if data is not None}
+    return TrialView(outcome, shown, plots.pose_plot(trial), _stage_bar(outcome))
+
+
+def _video(bag: Bag, camera: str, outcome: Outcome, max_bytes: int) -> str | None:
+    data = video.encode_mp4(timeline.frames(bag, camera, outcome.run_s), outcome.duration_s, max_bytes)
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def _stage_bar(outcome: Outcome) -> list[dict[str, Any]]:
+    """Stages with their share of the trial and a colour that a name keeps over all trials of a page."""
+    colours: dict[str, str] = {}
+    bar = []
+    for stage in outcome.stages:
+        name, length_s = stage["name"], stage["end_s"] - stage["start_s"]
+        colour = colours.setdefault(name, _STAGE_COLOURS[len(colours) % len(_STAGE_COLOURS)])
+        share = 100 * length_s / outcome.duration_s
+        bar.append({"name": name, "share": share, "seconds": length_s, "start_s": stage["start_s"], "colour": colour})
+    return bar
+
+
+def _stage_times(trials: TrialSet) -> list[tuple[str, float]]:
+    totals: dict[str, float] = {}
+    ran = [outcome for outcome in trials.outcomes if outcome.stages]
+    for outcome in ran:
+        for stage in outcome.stages:
+            totals[stage["name"]] = totals.get(stage["name"], 0.0) + stage["end_s"] - stage["start_s"]
+    return [(name, total / len(ran)) for name, total in totals.items()]
+
+
+def _figure(value: float) -> str:
+    """Three significant digits, without exponents."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

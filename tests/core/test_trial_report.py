@@ -1,0 +1,132 @@
+"""The files of a set of trials, and the page made from them."""
+
+import base64
+import io
+import json
+import re
+
+import av
+import numpy as np
+import pytest
+from resip.trials import records, report, video
+from resip.trials.records import RecordError
+from trial_bags import outcome, write_trials
+
+STAGES = [
+    {"name": "place the top", "start_s": 0.0, "end_s": 3.0},
+    {"name": "pick the leg", "start_s": 3.0, "end_s": 4.0},
+]
+
+
+def write_a_set(directory):
+    outcomes = [
+        outcome(0, stages=STAGES, ticks=40, missed_ticks=1, tick_rate_hz=10.0),
+        outcome(1, "failure", "part left the table: <leg4>"),
+        outcome(2, "aborted", "could not arm the robot: no server", duration_s=0.0),
+    ]
+    write_trials(directory, outcomes)
+    return directory
+
+
+@pytest.fixture
+def directory(tmp_path):
+    return write_a_set(tmp_path / "set")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page of the set, made once: the tests that only read it share it."""
+    return report.write_report([write_a_set(tmp_path_factory.mktemp("set"))]).read_text()
+
+
+def videos_of(page):
+    return [base64.b64decode(data) for data in re.findall(r'src="data:video/mp4;base64,([^"]+)"', page)]
+
+
+class TestRecords:
+    def test_a_set_is_read_as_it_was_written(self, directory):
+        trials = records.read_set(directory)
+        assert trials.outcomes[0] == outcome(0, stages=STAGES, ticks=40, missed_ticks=1, tick_rate_hz=10.0)
+        assert trials.settings.task == "one_leg"
+
+    def test_the_summary_counts_judged_trials_only_and_says_how_many_were_aborted(self, directory):
+        summary = json.loads((directory / records.SET_FILE).read_text())
+        assert {key: summary["success"][key] for key in ("n", "k", "rate", "seeds")} == {
+            "n": 2,
+            "k": 1,
+            "rate": 0.5,
+            "seeds": [0, 1],
+        }
+        assert (summary["aborted"], summary["missed_ticks"]) == (1, 1)
+        assert summary["rtf"] == pytest.approx(0.9)
+
+    def test_a_resumed_set_keeps_the_judged_trials(self, directory):
+        assert [kept.index for kept in records.finished(directory, range(5))] == [0, 1]
+
+    def test_a_directory_without_trials_is_an_error_that_names_it(self, tmp_path):
+        with pytest.raises(
+            RecordError, match=f"no trials in {tmp_path}: expected a directory that `resip trial` wrote"
+        ):
+            report.write_report([tmp_path])
+
+    def test_a_damaged_file_is_named(self, directory):
+        (directory / records.SET_FILE).write_text("{")
+        with pytest.raises(RecordError, match=r"cannot read .*trials\.json"):
+            records.read_set(directory)
+
+    def test_a_file_of_something_else_is_named(self, directory):
+        (directory / records.SET_FILE).write_text('{"trials": []}')
+        with pytest.raises(RecordError, match=r"trials\.json is not a file of trials: 'settings'"):
+            records.read_set(directory)
+
+
+class TestPage:
+    def test_it_loads_nothing_from_anywhere(self, page):
+        references = re.findall(r'(?:src|href)="([^"]{0,40})', page)
+        assert references
+        assert [r for r in references if not r.startswith(("data:", "#"))] == []
+        assert re.findall(r"url\((?!#|\")", page) == []
+
+    def test_it_has_both_cameras_of_every_trial_that_ran_as_playable_video(self, page):
+        videos = videos_of(page)
+        assert len(videos) == 4
+        with av.open(io.BytesIO(videos[0])) as container:
+            pictures = list(container.decode(video=0))
+        assert len(pictures) == 41
+        assert pictures[10].time == pytest.approx(1.0)
+
+    def test_it_shows_outcomes_figures_plot_and_stages(self, page):
+        assert "1 of 2" in page
+        assert "1 aborted, not counted" in page
+        assert page.count("distance to the command (mm)") == 2
+        assert "place the top 3.0 s" in page
+        assert "The policy never started." in page
+
+    def test_text_from_the_graph_is_escaped(self, page):
+        assert "part left the table: &lt;leg4&gt;" in page
+        assert "<leg4>" not in page
+
+    def test_several_sets_are_compared_on_one_page(self, directory, tmp_path):
+        write_trials(tmp_path / "other", [outcome(0)], duration_s=1.0)
+        page = report.write_report([directory, tmp_path / "other"], tmp_path / "both.html").read_text()
+        assert "2 sets of trials compared" in page
+        assert {'id="set-1-trial-0"', 'id="set-2-trial-0"'} <= set(re.findall(r'id="set-\d-trial-0"', page))
+
+    def test_a_missing_bag_is_said_and_the_rest_of_the_page_stands(self, directory):
+        bag = records.trial_directory(directory, 1) / records.BAG_DIRECTORY
+        (bag / "bag_0.mcap").unlink()
+        page = report.write_report([directory]).read_text()
+        assert f"no bag at {bag}" in page
+        assert len(videos_of(page)) == 2
+
+
+class TestVideo:
+    def test_even_noise_stays_near_the_size_it_may_have(self):
+        rng = np.random.default_rng(0)
+        frames = [(i / 10, rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)) for i in range(100)]
+        data = video.encode_mp4(frames, duration_s=10.0, max_bytes=200_000)
+        assert data is not None
+        assert len(data) < 300_000
+
+    def test_no_picture_makes_no_video(self):
+        assert video.encode_mp4([], duration_s=1.0, max_bytes=1000) is None
