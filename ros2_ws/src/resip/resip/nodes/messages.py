@@ -6,7 +6,6 @@ Large arrays cross as one block (``array.array``): rclpy's element-wise path is 
 from __future__ import annotations
 
 import array
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,19 +14,12 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Pose as PoseMsg
 from geometry_msgs.msg import PoseStamped
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image as PilImage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
-from resip import rotation, spaces
-from resip.errors import ResipError
+from resip import images, rotation, spaces
 
-JPEG_QUALITY = 90
 NS_PER_S = 1_000_000_000
-
-
-class ImageFormatError(ResipError):
-    """An image message that is not what the contract says."""
 
 
 def time_msg(time_ns: int) -> Time:
@@ -55,37 +47,24 @@ def image_msg(pixels: NDArray[np.uint8], time_ns: int, frame: str) -> Image:
 
 def compressed_msg(pixels: NDArray[np.uint8], time_ns: int, frame: str) -> CompressedImage:
     """Encode rgb8 pixels ``(height, width, 3)`` as JPEG."""
-    buffer = io.BytesIO()
-    PilImage.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
     message = CompressedImage(header=header(time_ns, frame), format="rgb8; jpeg compressed bgr8")
-    message.data = array.array("B", buffer.getvalue())
+    message.data = array.array("B", images.encode_jpeg(pixels))
     return message
 
 
 def image_pixels(message: Image, topic: str) -> NDArray[np.uint8]:
-    """Decode an rgb8 image of the contract's size to ``(240, 320, 3)``.
-
-    Larger images of the same aspect ratio by a whole factor are averaged down.
+    """Decode an rgb8 image to the policy's ``(240, 320, 3)``; see ``images.preprocess``.
 
     Raises:
-      ImageFormatError: another encoding or size; names the topic.
+      ImageError: another encoding or size; names the topic.
     """
-    height, width = spaces.IMAGE_HEIGHT, spaces.IMAGE_WIDTH
+    height, width = message.height, message.width
     if message.encoding != "rgb8":
-        raise ImageFormatError(f"{topic}: the encoding is {message.encoding!r}, the policy takes rgb8")
-    factor = message.height // height
-    if factor < 1 or (message.height, message.width) != (factor * height, factor * width):
-        raise ImageFormatError(
-            f"{topic}: the image is {message.width}x{message.height}, the policy takes {width}x{height} or a multiple"
-        )
+        raise images.ImageError(f"image from {topic}: the encoding is {message.encoding!r}, the policy takes rgb8")
     pixels = np.frombuffer(message.data, dtype=np.uint8)
-    if pixels.size != message.height * message.step or message.step != 3 * message.width:
-        raise ImageFormatError(f"{topic}: {pixels.size} bytes do not make {message.width}x{message.height} rgb8")
-    pixels = pixels.reshape(message.height, message.width, 3)
-    if factor == 1:
-        return pixels
-    blocks = pixels.reshape(height, factor, width, factor, 3).astype(np.uint16)
-    return (blocks.sum(axis=(1, 3)) // factor**2).astype(np.uint8)
+    if pixels.size != 3 * height * width:
+        raise images.ImageError(f"image from {topic}: {pixels.size} bytes do not make {width}x{height} rgb8")
+    return images.preprocess(pixels.reshape(height, width, 3), topic)
 
 
 def camera_info_msg(fx: float, fy: float, width: int, height: int, time_ns: int, frame: str) -> CameraInfo:

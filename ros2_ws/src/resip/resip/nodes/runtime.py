@@ -11,17 +11,19 @@ import ctypes
 import os
 import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -37,6 +39,9 @@ ERROR: Final = DiagnosticStatus.ERROR
 
 #: Set by ``resip.process`` in its children: they end when it ends, however it ends.
 SUPERVISED_ENV: Final = "RESIP_SUPERVISED"
+
+#: Period of the timers behind ``ResipNode.ticks``.
+TIMER_PERIOD_S: Final = 0.0025
 
 _WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the second that a node has to end
 _PR_SET_PDEATHSIG = 1
@@ -145,7 +150,8 @@ class ResipNode(Node):
     def ticks(self, period_s: float, callback: Callable[[Tick], None], clock: Clock | None = None) -> None:
         """Call back at exact multiples of a period of the node's clock (or another); see ``Ticker``.
 
-        The timer runs at a quarter of the period, so that a tick is served within that of its time.
+        A timer's phase is arbitrary, so it runs faster than the ticks and each tick is served within
+        ``TIMER_PERIOD_S`` of its time (in simulation: by the clock message that carries its time).
         """
         period_ns = round(period_s * messages.NS_PER_S)
         ticker = Ticker(period_ns)
@@ -156,15 +162,17 @@ class ResipNode(Node):
             if tick is not None and tick.index > 0:
                 callback(tick)
 
-        self.create_timer(period_s / 4, on_timer, clock=source)
+        self.create_timer(TIMER_PERIOD_S, on_timer, clock=source)
 
-    def publish_status(self, topic: str, level: bytes, message: str, values: Mapping[str, object]) -> DiagnosticArray:
-        """Publish one diagnostic status of this node on a topic, stamped with its clock."""
+    def publish_status(
+        self, topic: str, level: bytes, message: str, values: Mapping[str, object], time_ns: int | None = None
+    ) -> None:
+        """Publish one diagnostic status of this node on a topic, stamped with a time or its clock's."""
         if topic not in self._status_publishers:
             self._status_publishers[topic] = self.create_publisher(DiagnosticArray, topic, STATUS_QOS)
-        array = messages.diagnostics(self.now_ns(), self.get_name(), level, message, values)
+        stamp_ns = self.now_ns() if time_ns is None else time_ns
+        array = messages.diagnostics(stamp_ns, self.get_name(), level, message, values)
         self._status_publishers[topic].publish(array)
-        return array
 
     def rivals(self, topic: str, expected: int = 1) -> str | None:
         """Names of the publishers of a topic when there are more than ``expected``, else None."""
@@ -181,6 +189,22 @@ class ResipNode(Node):
         """Say why in one line and end with status 1; from any thread."""
         self.get_logger().fatal(str(error))
         self.end(1)
+
+    def start_thread(self, target: Callable[[], None]) -> threading.Thread:
+        """Run a function in a thread of its own; an error that leaves it ends the node with status 1."""
+
+        def guarded() -> None:
+            try:
+                target()
+            except ResipError as error:
+                self.fail(error)
+            except BaseException:  # noqa: BLE001 - a defect of ours: show where, and end
+                self.get_logger().fatal(traceback.format_exc())
+                self.end(1)
+
+        thread = threading.Thread(target=guarded, daemon=True)
+        thread.start()
+        return thread
 
     def close(self) -> None:
         """Release what the node holds (threads, sockets, files); called once, while ROS still works."""
@@ -226,8 +250,17 @@ class _StopFlag:
         self.is_set = True
 
 
+def _new_executor() -> Executor:
+    """The executor of least cost: at 100 Hz the events executor (Kilted and later) takes half of the other's CPU."""
+    try:
+        from rclpy.experimental.events_executor import EventsExecutor
+    except ImportError:
+        return SingleThreadedExecutor()
+    return cast("Executor", EventsExecutor())
+
+
 def _spin(node: ResipNode, stop: _StopFlag) -> None:
-    executor = SingleThreadedExecutor()
+    executor = _new_executor()
     executor.add_node(node)
     while node.exit_status is None and not stop.is_set:
         executor.spin_once(timeout_sec=_WAIT_S)

@@ -1,0 +1,277 @@
+"""The simulated cell: a Polymetis server on the local machine, cameras and parts on ROS topics, and the clock.
+
+What a robot cell offers to the graph, from one MuJoCo world. ROS time is the cell's time: ``/clock`` comes
+at 100 Hz, frames carry the exact cell time they were rendered at, and the robot's timestamps are the same
+clock. The cell waits for those who command it (see ``pacer``), so that a busy machine slows it and no tick
+is lost. Its time never jumps back, not even at a reset.
+
+One thread owns the world: physics, controller, rendering (a GL context belongs to its thread). The
+executor's thread answers services and hears the pace topics; they meet in ``_inbox``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from geometry_msgs.msg import PoseArray, PoseStamped
+from numpy.typing import NDArray
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.publisher import Publisher
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_srvs.srv import Trigger
+
+from resip import spaces, topics
+from resip.errors import ResipError
+from resip.nodes import messages, runtime
+from resip.nodes.pacer import Pacer
+from resip.polymetis.client import ARM_PORT, GRIPPER_PORT
+from resip.polymetis.simulated import SimulatedRobot
+
+if TYPE_CHECKING:
+    from resip_training.sim.cell import Cell
+
+CLOCK_PERIOD_S: Final = 0.01
+STATUS_PERIOD_S: Final = 0.1
+RESET_TIMEOUT_S: Final = 20.0
+RTF_WINDOW: Final = 20  # status periods over which the real-time factor is measured
+HOLD_POLL_S: Final = 0.02
+
+
+@dataclass
+class _Request:
+    """A reset that the executor's thread asks of the world's thread."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: str = ""
+    success: bool = False
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """Publishers and calibration of one camera."""
+
+    name: str
+    focal_px: float
+    raw: Publisher
+    compressed: Publisher
+    info: Publisher
+
+    @property
+    def watched(self) -> bool:
+        """Whether anyone would get a frame."""
+        return self.raw.get_subscription_count() + self.compressed.get_subscription_count() > 0
+
+
+class SimCell(runtime.ResipNode):
+    """Parameters in ``__init__``; topics and services in ``resip.topics``."""
+
+    def __init__(self) -> None:
+        super().__init__("sim_cell")
+        self._task = self.parameter("task", "one_leg", "Task whose parts lie in the cell")
+        self._timestep_s = self.parameter("timestep_s", 0.002, "Physics and control step (s)", (0.0005, 0.005))
+        self._images = self.parameter("images", True, "Whether the cell has cameras")
+        camera_hz = self.parameter("camera_hz", 10.0, "Frames a second of cell time", (1.0, 60.0))
+        rtf = self.parameter("rtf", 1.0, "Real-time factor to keep to; 0 for as fast as possible", (0.0, 100.0))
+        lead_s = self.parameter("max_lead_s", 0.03, "Cell time ahead of the newest command (s)", (0.01, 1.0))
+        self._ports = (
+            self.parameter("arm_port", ARM_PORT, "Port of the arm's server; 0 picks a free one", (0, 65535)),
+            self.parameter("gripper_port", GRIPPER_PORT, "Port of the gripper's server; 0 picks one", (0, 65535)),
+        )
+        self.declare_parameter("seed", 0, ParameterDescriptor(description="Seed of the next reset"))
+        self.declare_parameter("randomness", "low", ParameterDescriptor(description="Level of the next reset"))
+        self._camera_period_s = 1.0 / camera_hz
+        self._pacer = Pacer(rtf, {topics.TARGET_POSE: spaces.CONTROL_PERIOD_S + lead_s, topics.JOINT_COMMAND: lead_s})
+        self._inbox: deque[_Request] = deque()
+        self._news = threading.Condition()
+        self._stop = False
+        self._step = 0
+        self._history: deque[tuple[float, float]] = deque(maxlen=RTF_WINDOW)
+        self._connect()
+        os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's own threads would take both cores
+        self._thread = self.start_thread(self._run)
+
+    def _connect(self) -> None:
+        self._clock_publisher = self.create_publisher(Clock, topics.CLOCK, runtime.CLOCK_QOS)
+        self._parts_publisher = self.create_publisher(PoseArray, topics.CELL_PART_POSES, runtime.SENSOR_QOS)
+        self.create_service(Trigger, topics.CELL_RESET, self._on_reset)
+        for topic, kind in ((topics.TARGET_POSE, PoseStamped), (topics.JOINT_COMMAND, JointState)):
+            self.create_subscription(kind, topic, self._hear(topic), runtime.COMMAND_QOS)
+
+    def _hear(self, topic: str) -> Any:
+        def on_message(message: PoseStamped | JointState) -> None:
+            with self._news:
+                self._pacer.heard(topic, messages.stamp_ns(message.header.stamp) * 1e-9, time.monotonic())
+                self._news.notify()
+
+        return on_message
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        order = _Request()
+        with self._news:
+            self._inbox.append(order)
+            self._news.notify()
+        in_time = order.done.wait(RESET_TIMEOUT_S)
+        response.success = order.success
+        response.message = order.answer if in_time else f"the cell did not reset within {RESET_TIMEOUT_S:g} s"
+        return response
+
+    def close(self) -> None:
+        """Stop the world's thread and cut off the robot's clients."""
+        with self._news:
+            self._stop = True
+            self._news.notify()
+        self._thread.join(timeout=2.0)
+
+    # ---- below: the world's thread ----
+
+    def _run(self) -> None:
+        cell = self._build()
+        try:
+            robot = SimulatedRobot(cell, *self._ports, control_hz=round(1.0 / self._timestep_s))
+            robot.start()
+        except BaseException:
+            cell.close()
+            raise
+        self.get_logger().info(
+            f"{self._task}: the robot answers on 127.0.0.1, ports {robot.arm_port} and {robot.gripper_port}"
+        )
+        try:
+            self._loop(cell, robot)
+        finally:
+            robot.stop()
+            cell.close()
+
+    def _build(self) -> Cell:
+        try:
+            import torch
+            from resip_training.sim.cell import Cell
+        except ImportError as error:
+            raise ResipError(f"the simulated cell needs the package resip_training ({error})") from error
+        torch.set_num_threads(1)
+        cell = Cell(self._task, self.get_parameter("randomness").value, self._timestep_s, images=self._images)
+        cell.reset(self.get_parameter("seed").value)
+        self._cameras = [self._camera(cell, name) for name in spaces.CAMERAS] if self._images else []
+        return cell
+
+    def _camera(self, cell: Cell, name: str) -> _Camera:
+        half_angle_rad = math.radians(float(cell.model.camera(name).fovy[0])) / 2
+        qos = runtime.SENSOR_QOS
+        return _Camera(
+            name,
+            spaces.IMAGE_HEIGHT / 2 / math.tan(half_angle_rad),
+            self.create_publisher(Image, topics.image(name), qos),
+            self.create_publisher(CompressedImage, topics.compressed(name), qos),
+            self.create_publisher(CameraInfo, topics.camera_info(name), qos),
+        )
+
+    def _loop(self, cell: Cell, robot: SimulatedRobot) -> None:
+        per_clock, per_status, per_frame = (
+            max(1, round(period_s / self._timestep_s))
+            for period_s in (CLOCK_PERIOD_S, STATUS_PERIOD_S, self._camera_period_s)
+        )
+        while self._may_step(cell, robot):
+            robot.tick()
+            self._step += 1
+            if self._step % per_frame == 0:
+                self._publish_frames(cell)
+            if self._step % per_status == 0:
+                self._publish_status(cell, robot)
+            if self._step % per_clock == 0:
+                self._clock_publisher.publish(Clock(clock=messages.time_msg(self._time_ns)))
+
+    @property
+    def _time_ns(self) -> int:
+        """The cell's time, exact: counted in steps."""
+        return self._step * round(self._timestep_s * messages.NS_PER_S)
+
+    def _may_step(self, cell: Cell, robot: SimulatedRobot) -> bool:
+        """Wait until the next step may be taken, seeing to resets meanwhile; False when the node ends."""
+        next_s = self._time_ns * 1e-9 + self._timestep_s
+        while True:
+            with self._news:
+                wait_s = self._pacer.wait_s(next_s, time.monotonic())
+                if wait_s > 0.0 and not self._stop and not self._inbox:
+                    self._news.wait(min(wait_s, HOLD_POLL_S))
+                orders = list(self._inbox)
+                self._inbox.clear()
+                held_by = self._pacer.holding(next_s, time.monotonic()) if wait_s > 0.0 else []
+            if self._stop:
+                return False
+            for order in orders:
+                self._reset(cell, robot, order)
+            if wait_s <= 0.0:
+                return True
+            self._release_the_gone(held_by)
+
+    def _release_the_gone(self, held_by: list[str]) -> None:
+        for topic in held_by:
+            if self.count_publishers(topic) == 0:
+                with self._news:
+                    self._pacer.release(topic)
+
+    def _reset(self, cell: Cell, robot: SimulatedRobot, order: _Request) -> None:
+        try:
+            seed = int(self.get_parameter("seed").value)
+            cell.reset(seed, self.get_parameter("randomness").value)
+            robot.relocated()
+            order.success, order.answer = True, f"the cell starts from seed {seed}"
+        except ResipError as error:
+            order.answer = str(error)
+        order.done.set()
+
+    def _publish_frames(self, cell: Cell) -> None:
+        time_ns = self._time_ns
+        for camera in self._cameras:
+            if camera.watched:
+                self._publish_frame(camera, cell.render(camera.name), time_ns)
+        if self._parts_publisher.get_subscription_count():
+            poses = [messages.pose_msg(pose[:3], pose[3:]) for pose in cell.part_poses()]
+            self._parts_publisher.publish(PoseArray(header=messages.header(time_ns, spaces.BASE_FRAME), poses=poses))
+
+    def _publish_frame(self, camera: _Camera, pixels: NDArray, time_ns: int) -> None:
+        frame = f"{camera.name}_color_optical_frame"
+        if camera.raw.get_subscription_count():
+            camera.raw.publish(messages.image_msg(pixels, time_ns, frame))
+        if camera.compressed.get_subscription_count():
+            camera.compressed.publish(messages.compressed_msg(pixels, time_ns, frame))
+        size = (spaces.IMAGE_WIDTH, spaces.IMAGE_HEIGHT)
+        camera.info.publish(messages.camera_info_msg(camera.focal_px, camera.focal_px, *size, time_ns, frame))
+
+    def _publish_status(self, cell: Cell, robot: SimulatedRobot) -> None:
+        failed = cell.failed()
+        values = {
+            "time_s": self._time_ns * 1e-9,
+            "task": self._task,
+            "seed": cell.seed,
+            "randomness": self.get_parameter("randomness").value,
+            "success": cell.success(),
+            "failed": failed or "",
+            "rtf": self._measure_rtf(),
+            "protocol_violations": robot.protocol_violations,
+            "faults": len(robot.faults),
+            "last_fault": robot.faults[-1] if robot.faults else "",
+        }
+        level = runtime.WARN if failed else runtime.OK
+        self.publish_status(topics.CELL_STATUS, level, failed or "running", values, self._time_ns)
+
+    def _measure_rtf(self) -> float:
+        """Cell time over wall time, over the last seconds."""
+        self._history.append((self._time_ns * 1e-9, time.monotonic()))
+        cell_s, steady_s = (end - start for start, end in zip(self._history[0], self._history[-1], strict=True))
+        return cell_s / steady_s if steady_s > 0.0 else 0.0
+
+
+def main() -> None:
+    """Run the node."""
+    runtime.main(SimCell)
+
+
+if __name__ == "__main__":
+    main()
