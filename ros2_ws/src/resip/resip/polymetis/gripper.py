@@ -75,8 +75,8 @@ class Hand(Protocol):
         """Start moving to a width."""
         ...
 
-    def gripper_grasp(self, force_n: float) -> None:
-        """Start closing until a force is felt."""
+    def gripper_grasp(self, speed_m_s: float) -> None:
+        """Start closing until something is held, with the hand's own force."""
         ...
 
 
@@ -108,7 +108,7 @@ class HandClient:
     def _start(self, command: GripperCommand) -> None:
         self._executed, self._busy = command, True
         if command.grasp:
-            self._hand.gripper_grasp(command.force_n)
+            self._hand.gripper_grasp(command.speed_m_s)
         else:
             self._hand.gripper_move(command.width_m, command.speed_m_s)
 
