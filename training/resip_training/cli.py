@@ -1,8 +1,120 @@
-"""Commands that the training side adds to `resip`."""
+"""Commands that the training side adds to `resip`: their options; what they do is imported when they run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import json as json_format
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
 
-COMMANDS: dict[str, Callable[..., Any]] = {}
+from tyro.conf import Positional
+
+Randomness = Literal["low", "med", "high"]
+
+
+@dataclass(frozen=True)
+class Expert:
+    """Measure how often a task's scripted expert succeeds in simulation."""
+
+    task: Positional[str]
+    """Name of the task, such as one_leg."""
+    episodes: int = 50
+    """Episodes to run, on as many seeds."""
+    seed: int = 0
+    """First seed; the others follow it."""
+    randomness: Randomness = "low"
+    """How far parts, obstacle and arm start from their nominal places."""
+    threads: int = 2
+    """Threads that step the simulations."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Run the episodes and print the success with its interval."""
+        from resip_training.experts.run import evaluate_expert
+
+        evaluate_expert(self.task, self.episodes, self.seed, self.randomness, self.threads, self.json)
+
+
+@dataclass(frozen=True)
+class Collect:
+    """Record demonstrations of the scripted expert, with images, into a data set; it can be interrupted."""
+
+    task: Positional[str]
+    """Name of the task, such as one_leg."""
+    out: Path
+    """Folder of the data set; one that has some demonstrations is completed."""
+    demos: int = 50
+    """Successful episodes to have in the end."""
+    seed: int = 0
+    """First seed; the others follow it."""
+    randomness: Randomness = "low"
+    """How far parts, obstacle and arm start from their nominal places."""
+    threads: int = 2
+    """Threads that step the simulations."""
+
+    def run(self) -> None:
+        """Record until the data set is complete."""
+        from resip_training.data.collect import collect
+
+        collect(self.task, self.demos, self.seed, self.randomness, self.out, self.threads)
+
+
+@dataclass(frozen=True)
+class TrainBC:
+    """Clone demonstrations into a diffusion policy on images; the same command resumes an interrupted run."""
+
+    dataset: Positional[Path]
+    """Demonstrations that `resip collect` recorded."""
+    out: Path
+    """Folder of the run."""
+    minutes: float = 45.0
+    """Length of the training; ignored where steps are given."""
+    steps: int | None = None
+    """Updates; the result then follows from the seed."""
+    seed: int = 0
+    """Of everything random."""
+    threads: int = 2
+    """Threads that torch computes with."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Train, or go on training."""
+        from resip_training.algorithms.bc import BCConfig
+        from resip_training.train import Budget, train_bc
+
+        budget = Budget(minutes=self.minutes, steps=self.steps)
+        figures = train_bc(self.dataset, self.out, budget=budget, threads=self.threads, config=BCConfig(seed=self.seed))
+        _write_json(figures, self.json)
+
+
+@dataclass(frozen=True)
+class Export:
+    """Export a run's policy: TorchScript, manifest and golden input and output."""
+
+    checkpoint: Positional[Path]
+    """Folder of a training run."""
+    dataset: Path
+    """Demonstrations that it was trained on; the golden input is one of their observations."""
+    out: Path
+    """Folder of the exported model, such as models/one_leg."""
+
+    def run(self) -> None:
+        """Write the model."""
+        from resip_training.export import export_policy
+
+        export_policy(self.checkpoint, self.dataset, self.out)
+
+
+def _write_json(figures: dict[str, Any], path: Path | None) -> None:
+    if path is not None:
+        path.write_text(json_format.dumps(figures, indent=2) + "\n")
+
+
+COMMANDS: Final[dict[str, type[Any]]] = {
+    "expert": Expert,
+    "collect": Collect,
+    "train bc": TrainBC,
+    "export": Export,
+}

@@ -1,0 +1,182 @@
+"""The program `resip`: its commands are frozen dataclasses, their fields the options.
+
+A command's module holds only its description; ``run`` imports what it needs, so that ``resip --help`` loads
+neither torch nor rclpy. Other packages add commands through the entry point group ``resip.commands``: a
+mapping from a command's name ("expert", or "train bc" for a command within a group) to its class.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Final, Protocol
+
+import tyro
+from tyro.conf import Positional
+
+import resip
+from resip.errors import ResipError, check_name
+
+_INTERRUPTED: Final = 128 + 2  # the shells' convention: 128 + SIGINT
+_ENTRY_POINTS: Final = "resip.commands"
+
+
+class Command(Protocol):
+    """What a class in a mapping of commands must offer; its docstring is the command's help."""
+
+    def run(self) -> None:
+        """Do it.
+
+        Raises:
+          ResipError: it failed; the program prints the message in one line and exits with status 1.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Tell what this machine has and lacks, with a remedy a line."""
+
+    robot_ip: str | None = None
+    """Control PC whose Polymetis servers to try."""
+    models: Path = Path("models")
+    """Folder of the exported policies."""
+    json: Path | None = None
+    """Write the findings here as well."""
+
+    def run(self) -> None:
+        """Check everything and print it."""
+        from resip import doctor
+
+        doctor.examine(self.models, self.robot_ip, self.json)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the HTML report of trials; several sets are compared."""
+
+    directories: Positional[tuple[Path, ...]]
+    """Folders that `resip trial` wrote."""
+    out: Path | None = None
+    """The file; by default report.html in the first folder."""
+
+    def run(self) -> None:
+        """Write the page and tell where it is."""
+        from resip.trials.report import report
+
+        report(self.directories, self.out)
+
+
+@dataclass(frozen=True)
+class BagInfo:
+    """Tell what a recording holds: topics, counts, rates, gaps and losses."""
+
+    bag: Positional[Path]
+    """Folder of the bag."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Print the table."""
+        from resip.recording.commands import bag_info
+
+        bag_info(self.bag, self.json)
+
+
+@dataclass(frozen=True)
+class BagCheck:
+    """Fail unless a recording is whole: closed, nothing lost, every topic of the graph there."""
+
+    bag: Positional[Path]
+    """Folder of the bag."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Print the table and the verdict."""
+        from resip.recording.commands import bag_check
+
+        bag_check(self.bag, self.json)
+
+
+COMMANDS: Final[dict[str, type[Command]]] = {
+    "doctor": Doctor,
+    "report": Report,
+    "bag info": BagInfo,
+    "bag check": BagCheck,
+}
+
+
+def commands() -> dict[str, type[Command]]:
+    """Every command by name: the robot side's own, then those of the installed packages."""
+    found = dict(COMMANDS)
+    for entry_point in entry_points(group=_ENTRY_POINTS):
+        found.update(entry_point.load())
+    return found
+
+
+def _overview(available: Mapping[str, type[Command]], group: str = "") -> str:
+    """List the commands, or those of one group, with the first line of their help."""
+    listed = {name: cls for name, cls in available.items() if name == group or name.startswith(f"{group} ".lstrip())}
+    width = max(len(name) for name in listed) + 2
+    lines = [f"  {name:{width}}{(cls.__doc__ or '').strip().splitlines()[0]}" for name, cls in listed.items()]
+    usage = f"usage: resip {group} COMMAND ...".replace("  ", " ")
+    head = [] if group else [f"resip {resip.__version__}: residual reinforcement learning for precise assembly.", ""]
+    return "\n".join([usage, "", *head, *lines, "", "`resip COMMAND --help` tells a command's options."])
+
+
+def _command_name(arguments: Sequence[str], available: Mapping[str, type[Command]]) -> str:
+    """The command that a line starts with, "" for none: its first word, or two for a command of a group.
+
+    Raises:
+      UnknownNameError: there is no such command.
+    """
+    words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))[:2]
+    if not words:
+        return ""
+    groups = {name.partition(" ")[0] for name in available if " " in name}
+    check_name("command", words[0], groups | {name for name in available if " " not in name})
+    if words[0] not in groups or len(words) == 1:
+        return words[0]
+    members = {name.partition(" ")[2] for name in available if name.startswith(f"{words[0]} ")}
+    check_name(f"{words[0]} command", words[1], members)
+    return " ".join(words)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Carry out one command line, given without the program's name.
+
+    Raises:
+      ResipError: what went wrong, for the user.
+      SystemExit: help was asked for, or an option is wrong (status 2).
+    """
+    available = commands()
+    name = _command_name(arguments, available)
+    if name not in available:
+        print(_overview(available, name))
+        return
+    options = arguments[len(name.split()) :]
+    tyro.cli(available[name], prog=f"resip {name}", args=options).run()
+
+
+def main() -> None:
+    """Run the program; expected errors are one line on stderr and status 1, an interrupt is status 130."""
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        print(f"resip {resip.__version__}")
+        return
+    try:
+        run(arguments)
+    except ResipError as error:
+        print(f"resip: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()
