@@ -1,0 +1,100 @@
+"""Model cards: the manifest in a reader's words."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_CARD: Final = """\
+# {task}: RGB diffusion policy
+
+Predicts {prediction} absolute actions at {control_hz:g} Hz from one observation: the front and the wrist camera
+({width}x{height}, rgb8) and the robot's state. {action} of them are executed before the next prediction.
+Made by `resip export`; `manifest.json` holds the contract, the hashes and every setting.
+
+## Use
+
+    from resip.policy.artefact import load_policy
+
+    policy = load_policy("models/{task}")
+    actions = policy.chunk(state, front, wrist)   # ({prediction}, 10)
+
+`policy.pt` is TorchScript and needs only torch. Cropping, normalisation and the {steps}-step DDIM loop are inside.
+
+## Data
+
+{n_demonstrations} demonstrations ({n_steps} steps at {control_hz:g} Hz) by the {source}, {randomness} randomness,
+in simulation; resets of seeds {seeds}. Hash of the numbers: `{data_sha256}`.
+
+## Training
+
+Behaviour cloning, {prediction_type} prediction, {updates} updates of {batch_size} observations
+({epochs:g} passes over the data) in {minutes:g} minutes on {threads} CPU thread(s), seed {seed}. On held-out
+demonstrations the executed actions are {position_error} off in position.
+
+## Evaluation
+
+{evaluation}
+
+## Limits
+
+Trained in simulation on one camera pose, one light and {randomness} randomness only. It has not been run on a real
+robot. Its outputs pass the limits of the nodes around it, and are no substitute for them.
+"""
+
+_NOT_EVALUATED: Final = "Not measured yet."
+
+
+def render_card(manifest: dict[str, Any]) -> str:
+    """Write the model card of a manifest, as Markdown."""
+    data, training = manifest["data"], manifest["training"]
+    result, settings, contract = training["result"], training["settings"], manifest["contract"]
+    error = result.get("position_error_mm")
+    return _CARD.format(
+        task=manifest["task"],
+        prediction=manifest["horizons"]["prediction"],
+        action=manifest["horizons"]["action"],
+        control_hz=contract["control_hz"],
+        width=contract["image"]["width"],
+        height=contract["image"]["height"],
+        steps=manifest["sampler"]["steps"],
+        n_demonstrations=data["n_demonstrations"],
+        n_steps=data["n_steps"],
+        source=data["provenance"]["source"],
+        randomness=data["provenance"]["randomness"],
+        seeds=_ranges(data["seeds"]),
+        data_sha256=data["sha256"][:16],
+        prediction_type=settings["policy"]["prediction_type"],
+        updates=result.get("steps", 0),
+        batch_size=settings["batch_size"],
+        epochs=result.get("epochs", 0),
+        minutes=result.get("minutes", 0),
+        threads=result.get("threads", 1),
+        seed=settings["seed"],
+        position_error="an unknown distance" if error is None else f"{error:.1f} mm",
+        evaluation=_evaluation(manifest["evaluation"]),
+    )
+
+
+def _evaluation(evaluation: dict[str, Any] | None) -> str:
+    if evaluation is None:
+        return _NOT_EVALUATED
+    success = evaluation["success"]
+    low, high = success["interval"]
+    lines = [
+        f"**{success['k']} of {success['n']} trials succeeded: {success['rate']:.0%} "
+        f"(95 % interval {low:.0%} to {high:.0%})**, seeds {_ranges(success['seeds'])}.",
+        "",
+        *(f"- {name}: {value}" for name, value in evaluation["settings"].items()),
+    ]
+    return "\n".join(lines)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Write integers compactly: ``1-4, 9``."""
+    groups: list[list[int]] = []
+    for number in sorted(numbers):
+        if groups and number == groups[-1][-1] + 1:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return ", ".join(str(g[0]) if len(g) == 1 else f"{g[0]}-{g[-1]}" for g in groups)
