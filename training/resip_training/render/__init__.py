@@ -1,1 +1,1 @@
-"""Package."""
+"""Rendering of simulated scenes."""

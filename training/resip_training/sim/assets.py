@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from resip.errors import ResipError
 
 if TYPE_CHECKING:
@@ -32,15 +33,19 @@ _FURNITURE: Final = Path("assets/furniture/mesh")
 _INDEX: Final = "index.json"
 
 #: The wheel's arm has 134 000 faces; an eighth of them looks the same at 320x240.
-_ARM_KEEP: Final = 0.1
+_ARM_KEEP: Final = 0.08
 #: Details of an arm link, and its fingers, which fill the wrist camera's lower edge, stay as they are.
 _ARM_MIN_FACES: Final = 400
-_THREAD_FACES: Final = 700
+_THREAD_FACES: Final = 360
 #: A thread is a helical tube: it fills a seventh of its bounding box, every other body of a part a third or more.
 _THREAD_MAX_FILL: Final = 0.2
 _THREAD_MAX_SIZE_M: Final = 0.035
-#: Edges sharper than this stay edges when shaded.
+#: A lean face takes a source's normal that lies within 40 degrees of its own, else it is shaded flat.
+_MIN_AGREEMENT: Final = 0.77
+_NORMAL_CANDIDATES: Final = 8
+#: Edges of the source sharper than this stay edges.
 _CREASE_RAD: Final = 0.6
+_CORNER_INSET: Final = 0.02
 _FURNITURE_RGBA: Final[Rgba] = (1.0, 1.0, 1.0, 1.0)
 
 
@@ -62,7 +67,8 @@ def _in_wheel(relative: Path) -> Path:
     spec = importlib.util.find_spec(_WHEEL_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise AssetsError(
-            "the arm's and furniture's meshes are missing: run `make setup` or `pip install --no-deps furniture-bench==0.1`"
+            "the meshes of arm and furniture are missing: run `make setup`"
+            " or `pip install --no-deps furniture-bench==0.1`"
         )
     path = Path(spec.submodule_search_locations[0]) / relative
     if not path.is_file():
@@ -164,22 +170,22 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _convert(source: Path) -> dict[Rgba, trimesh.Trimesh]:
-    bodies = _arm_bodies(source) if source.suffix == ".dae" else _furniture_bodies(source)
-    return {rgba: _join(meshes) for rgba, meshes in bodies.items()}
+    return _arm_meshes(source) if source.suffix == ".dae" else {_FURNITURE_RGBA: _furniture_mesh(source)}
 
 
-def _arm_bodies(source: Path) -> dict[Rgba, list[trimesh.Trimesh]]:
-    """The bodies of a link by colour, decimated."""
+def _arm_meshes(source: Path) -> dict[Rgba, trimesh.Trimesh]:
+    """The bodies of a link joined by colour, decimated."""
     import trimesh
 
     by_colour: dict[Rgba, list[trimesh.Trimesh]] = {}
     for mesh in trimesh.load_scene(source).dump():
         if isinstance(mesh, trimesh.Trimesh):
-            by_colour.setdefault(_material_rgba(mesh), []).append(_welded(mesh))
-    for rgba, meshes in by_colour.items():
-        whole = _concatenated(meshes)
-        by_colour[rgba] = [_decimated(whole, max(int(len(whole.faces) * _ARM_KEEP), _ARM_MIN_FACES))]
-    return by_colour
+            by_colour.setdefault(_material_rgba(mesh), []).append(mesh)
+    joined = {rgba: _joined(meshes) for rgba, meshes in by_colour.items()}
+    return {
+        rgba: _shaded_like(_decimated(_welded(mesh), max(int(len(mesh.faces) * _ARM_KEEP), _ARM_MIN_FACES)), mesh)
+        for rgba, mesh in joined.items()
+    }
 
 
 def _material_rgba(mesh: trimesh.Trimesh) -> Rgba:
@@ -190,13 +196,14 @@ def _material_rgba(mesh: trimesh.Trimesh) -> Rgba:
     return red, green, blue, alpha
 
 
-def _furniture_bodies(source: Path) -> dict[Rgba, list[trimesh.Trimesh]]:
-    """The bodies of a part with its threads decimated; the rest carries engravings and keeps every face."""
+def _furniture_mesh(source: Path) -> trimesh.Trimesh:
+    """A part with its threads decimated; the rest carries engravings and keeps every face."""
     import trimesh
 
     mesh = trimesh.load_mesh(source, process=False, skip_materials=True)
     bodies = _welded(mesh).split(only_watertight=False)
-    return {_FURNITURE_RGBA: [_decimated(body, _THREAD_FACES) if _is_thread(body) else body for body in bodies]}
+    lean = _joined([_decimated(body, _THREAD_FACES) if _is_thread(body) else body for body in bodies])
+    return _shaded_like(lean, mesh)
 
 
 def _is_thread(body: trimesh.Trimesh) -> bool:
@@ -224,19 +231,36 @@ def _decimated(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:
     return trimesh.Trimesh(simplified[0], simplified[1], process=False)
 
 
-def _join(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
-    """One mesh with smooth faces and hard edges: vertices are split where the surface turns sharply."""
-    from trimesh.graph import smooth_shade
-
-    return smooth_shade(_concatenated(meshes), angle=_CREASE_RAD)
-
-
-def _concatenated(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
+def _joined(meshes: list[trimesh.Trimesh]) -> trimesh.Trimesh:
     import trimesh
 
     whole = trimesh.util.concatenate(meshes)
     assert isinstance(whole, trimesh.Trimesh)  # meshes joined are a mesh; the annotation is wider
     return whole
+
+
+def _shaded_like(lean: trimesh.Trimesh, source: trimesh.Trimesh) -> trimesh.Trimesh:
+    """Give each corner of each face the dense source's smooth normal there, so that few faces look like many.
+
+    It is the nearest source normal that roughly agrees with the face: edges stay hard, curves smooth.
+    """
+    import trimesh
+    from scipy.spatial import KDTree
+    from trimesh.graph import smooth_shade
+
+    source = smooth_shade(_welded(source), angle=_CREASE_RAD)
+    corners = lean.triangles.reshape(-1, 3)
+    face_normals = np.repeat(lean.face_normals, 3, axis=0)
+    inside = corners + _CORNER_INSET * (np.repeat(lean.triangles_center, 3, axis=0) - corners)
+    _, nearest = KDTree(source.vertices).query(inside, k=_NORMAL_CANDIDATES)
+    candidates = source.vertex_normals[nearest]
+    agreement = np.einsum("ckx,cx->ck", candidates, face_normals)
+    fits = agreement > _MIN_AGREEMENT
+    first = candidates[np.arange(len(corners)), fits.argmax(axis=1)]
+    normals = np.where(fits.any(axis=1)[:, None], first, face_normals)
+    return trimesh.Trimesh(
+        corners, np.arange(len(corners)).reshape(-1, 3), vertex_normals=normals, process=False, validate=False
+    )
 
 
 def _obj_text(mesh: trimesh.Trimesh) -> str:
