@@ -46,7 +46,6 @@ setup(
             "colcon-common-extensions",
             "hypothesis",
             "mcap-ros2-support",
-            "mcap-ros2-support",
             "pytest",
             "pytest-timeout",
             "pytest-xdist",

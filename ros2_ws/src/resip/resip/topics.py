@@ -27,6 +27,9 @@ DISARM: Final = "/robot/disarm"
 POLICY_START: Final = "/policy/start"
 POLICY_STOP: Final = "/policy/stop"
 CELL_RESET: Final = "/cell/reset"
+TRIAL_BEGIN: Final = "/trial/begin"
+TRIAL_SUCCESS: Final = "/trial/success"
+TRIAL_FAILURE: Final = "/trial/failure"
 
 
 def image(camera: str) -> str:
