@@ -59,16 +59,18 @@ class Doctor:
 class Report:
     """Write the HTML report of trials; several sets are compared."""
 
-    directories: Positional[tuple[Path, ...]]
-    """Folders that `resip trial` wrote."""
+    directory: Positional[Path]
+    """Folder that `resip trial` wrote."""
+    others: Positional[tuple[Path, ...]] = ()
+    """More of them, to compare with it."""
     out: Path | None = None
-    """The file; by default report.html in the first folder."""
+    """The file; by default report.html in the folder."""
 
     def run(self) -> None:
         """Write the page and tell where it is."""
         from resip.trials.report import report
 
-        report(self.directories, self.out)
+        report((self.directory, *self.others), self.out)
 
 
 @dataclass(frozen=True)
