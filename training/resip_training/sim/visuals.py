@@ -113,10 +113,10 @@ CAMERAS: Final = MappingProxyType(
         # for people: reports and documentation
         "overview": Camera(
             body="world",
-            position_m=(1.25, -0.75, 0.72),
-            forward=(-0.85, 0.80, -0.52),
+            position_m=(1.30, -0.85, 0.80),
+            forward=(-1.0, 0.9, -0.56),
             up=(0.0, 0.0, 1.0),
-            fovy_deg=38.0,
+            fovy_deg=41.0,
         ),
     }
 )
