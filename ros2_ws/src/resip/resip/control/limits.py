@@ -36,8 +36,8 @@ class Limits:
     """A target turned more than this from the one before is an error of the policy."""
     joint_margin_rad: float = 0.2
     """Distance kept from the joint limits: the width of the robot client's soft limit."""
-    max_joint_step_rad: float = 0.05
-    """Most that one joint command may differ from the one 10 ms before: twice the fastest joint's limit."""
+    max_joint_lead_rad: float = 0.5
+    """Most that a joint command may be away from where the joint is: the arm lags far less behind sound ones."""
 
 
 def check_action(action: ArrayLike, previous: spaces.Pose, limits: Limits) -> str | None:
@@ -87,20 +87,20 @@ def clip_pose(target: spaces.Pose, previous: spaces.Pose, limits: Limits) -> spa
     return spaces.Pose(position, rotation.interpolate(previous.matrix, target.matrix, limits.max_step_rad / angle_rad))
 
 
-def check_joint_command(q_rad: ArrayLike, previous_rad: ArrayLike, limits: Limits) -> str | None:
-    """Say why a joint command ``(7,)`` must not be sent after ``previous_rad``; None for a sound one."""
+def check_joint_command(q_rad: ArrayLike, measured_rad: ArrayLike, limits: Limits) -> str | None:
+    """Say why a joint command ``(7,)`` must not be sent to an arm at ``measured_rad``; None for a sound one."""
     q = np.asarray(q_rad, dtype=np.float64)
     if q.shape != (panda.DOF,):
         return f"the joint command has shape {q.shape}, not ({panda.DOF},)"
     if not np.all(np.isfinite(q)):
         return f"the joint command is not finite at {panda.JOINT_NAMES[int(np.flatnonzero(~np.isfinite(q))[0])]}"
-    margin = limits.joint_margin_rad - 1e-9
-    outside = np.flatnonzero((q < panda.LOWER_RAD + margin) | (q > panda.UPPER_RAD - margin))
+    margin_rad = limits.joint_margin_rad - 1e-9
+    outside = np.flatnonzero((q < panda.LOWER_RAD + margin_rad) | (q > panda.UPPER_RAD - margin_rad))
     if outside.size:
         joint = int(outside[0])
-        return f"{panda.JOINT_NAMES[joint]} is commanded to {q[joint]:.3f} rad, within {margin:.2f} rad of its limit"
-    step = np.abs(q - np.asarray(previous_rad, dtype=np.float64))
-    joint = int(np.argmax(step))
-    if step[joint] > limits.max_joint_step_rad:
-        return f"{panda.JOINT_NAMES[joint]} is commanded to jump by {step[joint]:.3f} rad"
+        return f"{panda.JOINT_NAMES[joint]} is commanded to {q[joint]:.3f} rad, too near its limit"
+    lead = np.abs(q - np.asarray(measured_rad, dtype=np.float64))
+    joint = int(np.argmax(lead))
+    if lead[joint] > limits.max_joint_lead_rad:
+        return f"{panda.JOINT_NAMES[joint]} is commanded {lead[joint]:.2f} rad away from where it is"
     return None

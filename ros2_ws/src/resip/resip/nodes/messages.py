@@ -12,7 +12,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Pose as PoseMsg
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from numpy.typing import ArrayLike, NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
@@ -93,6 +93,15 @@ def pose_stamped(pose: spaces.Pose, time_ns: int) -> PoseStamped:
         header=header(time_ns, spaces.BASE_FRAME),
         pose=pose_msg(pose.position, rotation.quat_from_matrix(pose.matrix)),
     )
+
+
+def twist_stamped(twist: ArrayLike, time_ns: int) -> TwistStamped:
+    """Fingertip twist ``(6,)`` along the base axes: m/s, rad/s."""
+    message = TwistStamped(header=header(time_ns, spaces.BASE_FRAME))
+    linear, angular = message.twist.linear, message.twist.angular
+    values = [float(v) for v in np.asarray(twist)]
+    linear.x, linear.y, linear.z, angular.x, angular.y, angular.z = values
+    return message
 
 
 def pose_from_msg(message: PoseMsg) -> spaces.Pose:

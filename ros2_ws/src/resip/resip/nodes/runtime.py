@@ -22,6 +22,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock
+from rclpy.duration import Duration
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.logging import get_logger
@@ -42,6 +43,8 @@ SUPERVISED_ENV: Final = "RESIP_SUPERVISED"
 
 #: Period of the timers behind ``ResipNode.ticks``.
 TIMER_PERIOD_S: Final = 0.0025
+
+COMMAND_LIFESPAN_S: Final = 0.2
 
 _WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the second that a node has to end
 _PR_SET_PDEATHSIG = 1
@@ -146,6 +149,17 @@ class ResipNode(Node):
     def now_ns(self) -> int:
         """The node's clock (the cell's time where ``use_sim_time`` is set), in nanoseconds."""
         return self.get_clock().now().nanoseconds
+
+    def command_qos(self) -> QoSProfile:
+        """QoS of a publisher of commands: an undelivered one expires, by wall time and so only on a real robot."""
+        if self.get_parameter("use_sim_time").value:
+            return COMMAND_QOS
+        return QoSProfile(
+            depth=1,
+            reliability=ReliabilityPolicy.RELIABLE,
+            history=HistoryPolicy.KEEP_LAST,
+            lifespan=Duration(seconds=COMMAND_LIFESPAN_S),
+        )
 
     def ticks(self, period_s: float, callback: Callable[[Tick], None], clock: Clock | None = None) -> None:
         """Call back at exact multiples of a period of the node's clock (or another); see ``Ticker``.

@@ -1,0 +1,221 @@
+"""The robot on ROS topics: state at 100 Hz, joint and gripper commands to a Polymetis server.
+
+Contract: nothing moves before ``/robot/arm``. A lost server, a stale state, a controller that ended or a
+second publisher of commands ends the armed state, says so in one line, and stays until ``/robot/arm`` is
+called again; the robot's own controller holds meanwhile. A server that is not there is tried once a second.
+Commands that are old, unsound or far from where the arm is are refused, and a refused command is a hold.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TwistStamped
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from resip import spaces, topics
+from resip.control import panda
+from resip.control.limits import Limits, check_joint_command
+from resip.nodes import messages, runtime
+from resip.polymetis.client import ARM_PORT, GRIPPER_PORT, ArmClient, GripperClient
+from resip.polymetis.messages import RobotState
+from resip.polymetis.session import ArmSession, ArmStatus, GripperSession, GripperStatus, Mode, SessionSettings
+
+STATE_PERIOD_S = 0.01
+GRIPPER_TICKS = 3  # the hand reports at 30 Hz
+WATCH_PERIOD_S = 0.1
+RETRY_PERIOD_S = 1.0
+STAMP_SOURCES = ("receive", "robot")
+
+
+class FrankaBridgeNode(runtime.ResipNode):
+    """Parameters in ``__init__``; topics and services in ``resip.topics``."""
+
+    def __init__(self) -> None:
+        super().__init__("franka_bridge_node")
+        host = self.parameter("host", "127.0.0.1", "Control PC that runs the Polymetis servers")
+        arm_port = self.parameter("arm_port", ARM_PORT, "Port of the arm's server", (1, 65535))
+        gripper_port = self.parameter("gripper_port", GRIPPER_PORT, "Port of the gripper's server", (1, 65535))
+        deadline_s = self.parameter("deadline_s", 0.5, "Longest wait for an answer (s)", (0.05, 5.0))
+        stale_after_s = self.parameter("stale_after_s", 1.0, "Wall time a state may stand still (s)", (0.1, 30.0))
+        self._max_command_age_s = self.parameter("max_command_age_s", 0.2, "Oldest command obeyed (s)", (0.02, 2.0))
+        stamps = self.choice("stamp_source", "receive", "Clock that stamps the state", STAMP_SOURCES)
+        self._robot_stamps = stamps == "robot"
+        settings = SessionSettings(stale_after_s=stale_after_s)
+        self._arm = ArmSession(ArmClient(host, arm_port, deadline_s), settings)
+        self._gripper = GripperSession(GripperClient(host, gripper_port, deadline_s))
+        self._status = ArmStatus(Mode.DISCONNECTED)
+        self._hand = GripperStatus(False)
+        self._limits = Limits()
+        self._conflict = ""  # a second publisher ended the armed state; kept until the next arming
+        self._refusal = ""
+        self._polled_at_s = -np.inf
+        self._published_ns = -1
+        self._logged: tuple[Mode, bool] | None = None
+        self._logged_hand: bool | None = None
+        self._connect()
+
+    def _connect(self) -> None:
+        self._joints = self.create_publisher(JointState, topics.JOINT_STATES, runtime.SENSOR_QOS)
+        self._pose = self.create_publisher(PoseStamped, topics.EE_POSE, runtime.SENSOR_QOS)
+        self._twist = self.create_publisher(TwistStamped, topics.EE_TWIST, runtime.SENSOR_QOS)
+        self.create_subscription(JointState, topics.JOINT_COMMAND, self._on_command, runtime.COMMAND_QOS)
+        self.create_subscription(JointState, topics.TARGET_GRIPPER, self._on_gripper, runtime.COMMAND_QOS)
+        self.create_service(Trigger, topics.ARM, self._on_arm)
+        self.create_service(Trigger, topics.DISARM, self._on_disarm)
+        self.ticks(STATE_PERIOD_S, self._on_tick)
+        # On the machine's own clock: in simulation, ROS time stands still when the cell has died.
+        self.create_timer(WATCH_PERIOD_S, self._on_watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> None:
+        """Leave the arm to the server's own controller."""
+        if self._status.mode is Mode.ARMED:
+            self._arm.disarm()
+        self._arm.close()
+        self._gripper.close()
+
+    # ---- state ----
+
+    def _on_tick(self, tick: runtime.Tick) -> None:
+        if self._status.mode is Mode.DISCONNECTED:
+            return  # the watch tries again
+        self._poll(with_gripper=tick.index % GRIPPER_TICKS == 0)
+        state, hand = self._status.state, self._hand.state
+        if state is not None and hand is not None and state.timestamp_ns != self._published_ns:
+            self._published_ns = state.timestamp_ns
+            self._publish_state(state, hand.width_m, state.timestamp_ns if self._robot_stamps else self.now_ns())
+
+    def _on_watch(self) -> None:
+        quiet_s = time.monotonic() - self._polled_at_s
+        if quiet_s >= (RETRY_PERIOD_S if self._status.mode is Mode.DISCONNECTED else WATCH_PERIOD_S):
+            self._poll(with_gripper=True)
+        self._publish_status()
+
+    def _poll(self, with_gripper: bool) -> None:
+        self._polled_at_s = time.monotonic()
+        self._take(self._arm.poll())
+        if with_gripper and self._status.mode is not Mode.DISCONNECTED:
+            self._take_hand(self._gripper.poll())
+
+    def _take(self, status: ArmStatus) -> None:
+        """Keep an answer of the arm's session; a change of mode is told at once, in one line."""
+        self._status = status
+        news = (status.mode, bool(status.reason))
+        if news == self._logged:
+            return
+        self._logged = news
+        if status.mode in (Mode.DISCONNECTED, Mode.FAULTED):
+            self.get_logger().error(f"{status.mode.value}: {status.reason}")
+        else:
+            self.get_logger().info(status.mode.value)
+        self._publish_status()
+
+    def _take_hand(self, hand: GripperStatus) -> None:
+        self._hand = hand
+        if hand.connected != self._logged_hand:
+            self._logged_hand = hand.connected
+            if not hand.connected:
+                self.get_logger().error(f"gripper: {hand.reason}")
+
+    def _publish_state(self, state: RobotState, width_m: float, time_ns: int) -> None:
+        q, qd = state.joint_positions, state.joint_velocities
+        robot = panda.robot_state(q, qd, width_m)
+        fingers = [width_m / 2, width_m / 2]
+        self._joints.publish(
+            messages.joint_state(
+                (*panda.JOINT_NAMES, *panda.FINGER_NAMES),
+                np.append(q, fingers),
+                time_ns,
+                velocity=np.append(qd, [0.0, 0.0]),  # the hand reports no speed
+                effort=np.append(state.motor_torques_external, [0.0, 0.0]),
+            )
+        )
+        self._pose.publish(messages.pose_stamped(panda.ee_pose(q), time_ns))
+        self._twist.publish(
+            messages.twist_stamped(
+                np.concatenate([robot[spaces.STATE_LINEAR_VELOCITY], robot[spaces.STATE_ANGULAR_VELOCITY]]), time_ns
+            )
+        )
+
+    def _publish_status(self) -> None:
+        mode = self._status.mode
+        reason = self._conflict or self._status.reason or self._refusal
+        well = mode in (Mode.IDLE, Mode.ARMED) and not self._conflict
+        values = {
+            "armed": mode is Mode.ARMED,
+            "mode": mode.value,
+            "reason": reason,
+            "gripper_connected": self._hand.connected,
+            "gripper_reason": self._hand.reason,
+        }
+        self.publish_status(topics.ROBOT_STATUS, runtime.OK if well else runtime.ERROR, reason or mode.value, values)
+
+    # ---- commands ----
+
+    def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        rivals = self.rivals(topics.JOINT_COMMAND)
+        if rivals:
+            response.message = _conflict(rivals)
+            return response
+        self._conflict = self._refusal = ""
+        self._gripper.release()
+        self._take(self._arm.arm())
+        response.success = self._status.mode is Mode.ARMED
+        response.message = self._status.reason or "armed"
+        return response
+
+    def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._take(self._arm.disarm())
+        response.success = self._status.mode is Mode.IDLE
+        response.message = self._status.reason or "disarmed"
+        return response
+
+    def _on_command(self, message: JointState) -> None:
+        state = self._status.state
+        if self._status.mode is not Mode.ARMED or state is None:
+            return
+        rivals = self.rivals(topics.JOINT_COMMAND)
+        if rivals:
+            self._conflict = _conflict(rivals)
+            self.get_logger().error(f"disarmed: {self._conflict}")
+            self._take(self._arm.disarm())
+            return
+        joints = np.array(message.position)
+        age_s = (self.now_ns() - messages.stamp_ns(message.header.stamp)) * 1e-9
+        problem = (
+            f"it is {age_s:.2f} s old"
+            if age_s > self._max_command_age_s
+            else check_joint_command(joints, state.joint_positions, self._limits)
+        )
+        if problem is None:
+            status = self._arm.command(joints)
+            self._take(status)
+            problem = status.reason
+        self._refuse(problem)
+
+    def _refuse(self, problem: str) -> None:
+        """Remember why the newest command was not obeyed, and say it when that is new."""
+        if problem and not self._refusal:
+            self.get_logger().warning(f"holding: {topics.JOINT_COMMAND}: {problem}")
+        self._refusal = problem
+
+    def _on_gripper(self, message: JointState) -> None:
+        if self._status.mode is Mode.ARMED and len(message.position) == 1 and np.isfinite(message.position[0]):
+            self._gripper.command(close=message.position[0] > 0)
+
+
+def _conflict(rivals: str) -> str:
+    return f"{topics.JOINT_COMMAND} has more than one publisher: {rivals}; stop one of them"
+
+
+def main() -> None:
+    """Run the node."""
+    runtime.main(FrankaBridgeNode)
+
+
+if __name__ == "__main__":
+    main()

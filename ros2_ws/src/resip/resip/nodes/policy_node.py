@@ -1,0 +1,247 @@
+"""The policy on the robot's clock: a tick every 0.1 s, at exact multiples of it, that never waits.
+
+Inference runs in a worker thread on the newest observation whose images and state belong together; the next
+chunk is asked for while the present one still has actions. Actions are executed by their time stamp, so one
+that comes late is skipped. Nothing to execute is a hold: the node publishes no target, and those downstream
+hold. An unsound action (see ``limits.check_action``) or an unsound input stops the policy until
+``/policy/start`` is called again.
+
+Phases: ``idle``, ``waiting`` (for the first chunk), ``running``, ``holding`` (until a new chunk comes),
+``stopped`` (with a reason), ``finished`` (a replay at its end).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from numpy.typing import NDArray
+from sensor_msgs.msg import Image, JointState
+from std_srvs.srv import Trigger
+
+from resip import spaces, topics
+from resip.control import panda
+from resip.control.limits import Limits, check_action
+from resip.errors import ResipError
+from resip.nodes import messages, runtime
+from resip.policy.chunks import Chunk, ChunkExecutor
+from resip.policy.replay import REPLAY_PREFIX, load_actions
+from resip.policy.synchroniser import STATE, Moment, Synchroniser
+
+if TYPE_CHECKING:
+    from resip.policy.artefact import Policy
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Inference:
+    """A chunk from the worker, and what it took."""
+
+    observed_s: float
+    actions: Array
+    duration_ms: float
+
+
+class PolicyNode(runtime.ResipNode):
+    """Parameters in ``__init__``; topics and services in ``resip.topics``."""
+
+    def __init__(self) -> None:
+        super().__init__("policy_node")
+        name = self.parameter("policy", "models/one_leg", "Folder of an exported policy, or replay:PATH.npz")
+        self._seed = self.parameter("seed", 0, "Seed of the policy's noise", (0, 2**31 - 1))
+        threads = self.parameter("threads", 1, "Threads that inference may use", (1, 64))
+        skew_s = self.parameter("max_skew_s", 0.05, "Largest distance in time within an observation (s)", (0.0, 0.5))
+        age_s = self.parameter("max_observation_age_s", 0.3, "Oldest observation used (s)", (0.05, 2.0))
+        self._policy: Policy | None = None
+        self._recorded: Array | None = None
+        if name.startswith(REPLAY_PREFIX):
+            self._recorded = load_actions(name.removeprefix(REPLAY_PREFIX))
+            horizon = len(self._recorded)
+        else:
+            self._policy = _load(name, self._seed, threads)
+            horizon = self._policy.action_horizon
+        self._model = _describe(name, self._policy)
+        self._streams = (*spaces.CAMERAS, STATE) if self._policy else (STATE,)
+        self._inputs = Synchroniser(self._streams, skew_s, age_s)
+        self._chunks = ChunkExecutor(horizon)
+        self._worker = ThreadPoolExecutor(1)
+        self._pending: Future[_Inference] | None = None
+        self._limits = Limits()
+        self._idle()
+        self._connect()
+
+    def _idle(self, phase: str = "idle", reason: str = "") -> None:
+        """Execute nothing, for a reason that a person can read."""
+        self._phase, self._reason = phase, reason
+        self._chunks.reset()
+        self._previous: spaces.Pose | None = None
+        self._first_tick = self._missed = self._n_chunks = 0
+        self._inference_ms: float | None = None
+
+    def _connect(self) -> None:
+        self._target_pose = self.create_publisher(PoseStamped, topics.TARGET_POSE, self.command_qos())
+        self._target_gripper = self.create_publisher(JointState, topics.TARGET_GRIPPER, self.command_qos())
+        self.create_subscription(JointState, topics.JOINT_STATES, self._hear(STATE), runtime.SENSOR_QOS)
+        if self._policy is not None:
+            for camera in spaces.CAMERAS:
+                self.create_subscription(Image, topics.image(camera), self._hear(camera), runtime.SENSOR_QOS)
+        self.create_service(Trigger, topics.POLICY_START, self._on_start)
+        self.create_service(Trigger, topics.POLICY_STOP, self._on_stop)
+        self.ticks(spaces.CONTROL_PERIOD_S, self._on_tick)
+
+    def _hear(self, stream: str) -> Callable[[Any], None]:
+        return lambda message: self._inputs.add(stream, messages.stamp_ns(message.header.stamp) * 1e-9, message)
+
+    def close(self) -> None:
+        """Let the worker end; a running inference is not waited for."""
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    def _on_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._idle("waiting")
+        self._pending = None  # what is still computed belongs to the last run
+        if self._policy is not None:
+            self._worker.submit(self._policy.reset, self._seed)
+        response.success, response.message = True, f"{self._model['model']} started"
+        return response
+
+    def _on_stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._idle()
+        response.success, response.message = True, "stopped"
+        return response
+
+    # ---- the tick ----
+
+    def _on_tick(self, tick: runtime.Tick) -> None:
+        if self._phase in ("waiting", "running", "holding"):
+            self._missed += tick.missed if self._first_tick else 0
+            self._first_tick = self._first_tick or tick.index
+            try:
+                self._advance(tick)
+            except ResipError as error:
+                self._halt(str(error))
+        self._publish_status(tick)
+
+    def _advance(self, tick: runtime.Tick) -> None:
+        """Take a finished chunk, ask for the next, and execute the action of this tick."""
+        now_s = tick.time_ns * 1e-9
+        self._collect()
+        problem = self._request(now_s)
+        action = self._chunks.action_at(now_s)
+        if action is not None:
+            self._execute(action, tick)
+        elif self._recorded is not None and self._n_chunks:
+            self._idle("finished", "the recording is at its end")
+            self.get_logger().info(self._reason)
+        elif self._phase != "waiting" or problem:
+            self._hold(problem or "the chunk is used up and the next one is not ready")
+
+    def _collect(self) -> None:
+        self._inference_ms = None
+        if self._pending is None or not self._pending.done():
+            return
+        result = self._pending.result()
+        self._pending = None
+        self._inference_ms = result.duration_ms
+        self._take(Chunk(result.observed_s, result.actions))
+
+    def _take(self, chunk: Chunk) -> None:
+        self._n_chunks += 1
+        self._chunks.add(chunk)
+
+    def _request(self, now_s: float) -> str:
+        """Have the next chunk computed if it is due; or say why that cannot be."""
+        if self._pending is not None or not self._chunks.wants_chunk(now_s):
+            return ""
+        moment = self._inputs.newest(now_s)
+        if isinstance(moment, str):
+            return moment
+        if self._recorded is None:
+            self._pending = self._worker.submit(self._infer, moment)
+        elif not self._n_chunks:
+            self._take(Chunk(now_s, self._recorded))
+        return ""
+
+    def _execute(self, action: Array, tick: runtime.Tick) -> None:
+        problem = check_action(action, self._previous or self._measured_pose(tick.time_ns * 1e-9), self._limits)
+        if problem:
+            raise ResipError(problem)
+        self._phase, self._reason = "running", ""
+        self._previous = spaces.action_pose(action)
+        gripper = float(spaces.gripper_command(action))
+        self._target_pose.publish(messages.pose_stamped(self._previous, tick.time_ns))
+        self._target_gripper.publish(messages.joint_state(["gripper"], [gripper], tick.time_ns))
+
+    def _measured_pose(self, now_s: float) -> spaces.Pose:
+        moment = self._inputs.newest(now_s)
+        if isinstance(moment, str):
+            raise ResipError(moment)
+        return panda.ee_pose(moment.samples[STATE].position[: panda.DOF])
+
+    def _hold(self, reason: str) -> None:
+        if self._phase != "holding":
+            self.get_logger().warning(f"holding: {reason}")
+        self._phase, self._reason = "holding", reason
+        self._previous = None
+
+    def _halt(self, reason: str) -> None:
+        self.get_logger().error(f"stopped, the arm holds: {reason}")
+        self._idle("stopped", reason)
+
+    def _publish_status(self, tick: runtime.Tick) -> None:
+        age_s = self._inputs.age_s(tick.time_ns * 1e-9)
+        values = {
+            "phase": self._phase,
+            "tick": tick.index - self._first_tick if self._first_tick else 0,
+            "missed_ticks": self._missed,
+            "chunk": self._n_chunks,
+            "observation_age_ms": "" if age_s is None else age_s * 1e3,
+            "inference_ms": "" if self._inference_ms is None else self._inference_ms,
+            "reason": self._reason,
+            **self._model,
+        }
+        level = {"stopped": runtime.ERROR, "holding": runtime.WARN}.get(self._phase, runtime.OK)
+        self.publish_status(topics.POLICY_STATUS, level, self._reason or self._phase, values, tick.time_ns)
+
+    # ---- below: the worker's thread ----
+
+    def _infer(self, moment: Moment) -> _Inference:
+        assert self._policy is not None
+        started_s = time.perf_counter()
+        joints = moment.samples[STATE]
+        q, qd = np.array(joints.position), np.array(joints.velocity)
+        width_m = float(q[panda.DOF :].sum())
+        state = panda.robot_state(q[: panda.DOF], qd[: panda.DOF], width_m)
+        images = [messages.image_pixels(moment.samples[name], topics.image(name)) for name in spaces.CAMERAS]
+        actions = self._policy.chunk(state, *images)
+        return _Inference(moment.time_s, actions, (time.perf_counter() - started_s) * 1e3)
+
+
+def _load(folder: str, seed: int, threads: int) -> Policy:
+    from resip.policy.artefact import load_policy  # needs torch
+
+    policy = load_policy(Path(folder), seed=seed, threads=threads)
+    policy.warm_up()
+    return policy
+
+
+def _describe(name: str, policy: Policy | None) -> dict[str, str]:
+    """What the status says of the model: keys that begin with ``model``."""
+    if policy is None:
+        return {"model": name}
+    return {"model": name, "model_sha256": policy.manifest["sha256"]["policy.pt"]}
+
+
+def main() -> None:
+    """Run the node."""
+    runtime.main(PolicyNode)
+
+
+if __name__ == "__main__":
+    main()
