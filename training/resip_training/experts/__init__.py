@@ -1,1 +1,1 @@
-"""Package."""
+"""Scripted experts: one module a task, each with ``plan(scene)``; see ``motion`` for what they share."""

@@ -6,12 +6,11 @@ clones the expert needs no clock, and nothing waits in mid-air: every phase ends
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from resip import rotation, spaces
 
 Array = NDArray[np.float64]
@@ -29,8 +28,11 @@ class Scene:
     """Centre of the obstacle's front wall, ``(3,)``."""
 
 
-#: An expert is a generator: it yields an action ``(10,)`` and is sent the next ``Scene``.
-Plan = Generator[Array, Scene, None]
+#: An expert, or a skill of one, is a generator: it yields an action ``(10,)``, is sent the next ``Scene``, and
+#: returns the last one.
+Plan = Generator[Array, Scene, Scene]
+Goal = Callable[[Scene], spaces.Pose]
+Condition = Callable[[Scene], bool]
 
 
 def unpack(robot_state: Array, part_poses: Array, part_names: tuple[str, ...]) -> Scene:
@@ -105,3 +107,30 @@ def gripper_frame(approach: Array, opening: Array) -> Array:
     z = rotation.normalize(approach)
     y = rotation.normalize(opening - np.dot(opening, z) * z)
     return np.stack([np.cross(y, z), y, z], axis=-1)
+
+
+def yaw(matrix: Array) -> float:
+    """Heading (rad) of the x axis in the horizontal plane."""
+    return float(np.arctan2(matrix[1, 0], matrix[0, 0]))
+
+
+def wrapped(angle_rad: float) -> float:
+    """The angle in [-pi, pi)."""
+    return float((angle_rad + np.pi) % (2 * np.pi) - np.pi)
+
+
+def move(
+    scene: Scene, goal: Goal, gripper: float, pace: Pace, tolerance_m: float = 0.004, tolerance_rad: float = 0.06
+) -> Plan:
+    """Skill: follow ``goal`` until the fingertip is there."""
+    while not at(scene, goal(scene), tolerance_m, tolerance_rad):
+        scene = yield towards(scene, goal(scene), gripper, pace)
+    return scene
+
+
+def hold(scene: Scene, gripper: float, until: Condition) -> Plan:
+    """Skill: open or close the gripper where it is, until the condition holds."""
+    pose = scene.ee
+    while not until(scene):
+        scene = yield towards(scene, pose, gripper, APPROACH)
+    return scene

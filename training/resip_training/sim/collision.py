@@ -13,6 +13,8 @@ COLLISION_GROUP: Final = 3
 
 #: Contact time constant (s) and damping ratio: stiff for gram-scale parts, stable at a 4 ms step.
 _PART_SOLREF: Final = (0.008, 1.0)
+#: Impedance of the contacts: the default (0.9 to 0.95) lets 13 N of grip sink 0.5 mm into gram-scale parts.
+_PART_SOLIMP: Final = (0.95, 0.99, 0.0005, 0.5, 2.0)
 _PART_FRICTION: Final = 0.15  # reference: parts 0.15
 _TABLE_FRICTION: Final = 0.10  # reference: table 0.10
 _FINGER_FRICTION: Final = 0.8
@@ -42,6 +44,7 @@ class Collides:
             "priority": self.priority,
             "condim": 4 if self.priority else 3,
             "solref": _PART_SOLREF,
+            "solimp": _PART_SOLIMP,
             "group": COLLISION_GROUP,
             "rgba": (0.6, 0.7, 0.8, 1.0),
         }

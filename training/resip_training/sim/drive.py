@@ -16,8 +16,7 @@ from typing import Final, Literal
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
-from numpy.typing import NDArray
-
+from numpy.typing import ArrayLike, NDArray
 from resip.control import impedance, panda
 
 Array = NDArray[np.float64]
@@ -70,9 +69,7 @@ def add_drive(spec: mujoco.MjSpec, drive: Drive, gains: impedance.ImpedanceGains
 
 def _add_cartesian_springs(spec: mujoco.MjSpec, gains: impedance.ImpedanceGains) -> None:
     rows = panda.flange_jacobian(panda.RESET_RAD)
-    for axis, row, kx, kxd in zip(
-        _TWIST_AXES, rows, gains.cartesian_stiffness, gains.cartesian_damping, strict=True
-    ):
+    for axis, row, kx, kxd in zip(_TWIST_AXES, rows, gains.cartesian_stiffness, gains.cartesian_damping, strict=True):
         tendon = spec.add_tendon(name=f"flange_{axis}")
         for name, coefficient in zip(panda.JOINT_NAMES, row, strict=True):
             tendon.wrap_joint(name, coefficient)
@@ -98,30 +95,34 @@ class ArmDrive:
 
 
 class FingerRamp:
-    """The hand's motion: finger targets that move at the hand's speed towards closed or open, batched.
+    """The hand's motion: finger targets that move at a set speed towards a goal, batched.
 
-    Shapes: ``(n,)``, in metres of one finger's travel.
+    Shapes: ``(n,)``, in metres of one finger's travel (half the width).
     """
 
     def __init__(self, batch_size: int, open_width_m: float) -> None:
         self._open_m = open_width_m / 2
         self.target_m = np.full(batch_size, self._open_m)
-        self._closing = np.zeros(batch_size, dtype=bool)
+        self.goal_m = self.target_m.copy()
+        self._speed_m_s = GRIPPER_SPEED_M_S / 2
 
     def reset(self, ids: NDArray[np.int64] | slice = slice(None)) -> None:
         """Open, at once, for the entries ``ids``."""
-        self.target_m[ids] = self._open_m
-        self._closing[ids] = False
+        self.target_m[ids] = self.goal_m[ids] = self._open_m
+
+    def move(self, goal_m: ArrayLike, finger_m: ArrayLike, speed_m_s: float = GRIPPER_SPEED_M_S / 2) -> None:
+        """Head for ``goal_m``; where that is a new goal, start from the fingers' measured place ``finger_m``."""
+        changed = np.asarray(goal_m) != self.goal_m
+        self.target_m = np.where(changed, finger_m, self.target_m)
+        self.goal_m = np.broadcast_to(np.asarray(goal_m, dtype=np.float64), self.target_m.shape).copy()
+        self._speed_m_s = speed_m_s
 
     def command(self, close: NDArray[np.bool_], finger_m: Array) -> None:
-        """Close where ``close`` holds, open elsewhere; a change starts from the fingers' measured place."""
-        changed = close != self._closing
-        self.target_m = np.where(changed, finger_m, self.target_m)
-        self._closing = close.copy()
+        """Close where ``close`` holds, open elsewhere."""
+        self.move(np.where(close, 0.0, self._open_m), finger_m)
 
     def advance(self, duration_s: float) -> Array:
         """Move the targets on by ``duration_s`` and return them."""
-        goal = np.where(self._closing, 0.0, self._open_m)
-        travel = GRIPPER_SPEED_M_S / 2 * duration_s
-        self.target_m = self.target_m + np.clip(goal - self.target_m, -travel, travel)
+        travel = self._speed_m_s * duration_s
+        self.target_m = self.target_m + np.clip(self.goal_m - self.target_m, -travel, travel)
         return self.target_m

@@ -11,11 +11,11 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from mujoco.batch import Batch
 from numpy.typing import ArrayLike, NDArray
-
 from resip import rotation, spaces
 from resip.control import limits, panda
 from resip.control.servo import PoseServo
 from resip.errors import ResipError
+
 from resip_training.sim import randomize, scene, success, tasks
 from resip_training.sim.drive import ArmDrive, Drive, FingerRamp
 
@@ -30,7 +30,7 @@ _SUBSTEPS: Final = round(_COMMAND_PERIOD_S / TIMESTEP_S)
 #: Parts have stopped sliding well within this.
 _SETTLE_S: Final = 1.0
 #: A part below the table's surface by this has left the table.
-_FALLEN_BELOW_M: Final = -0.05
+FALLEN_BELOW_M: Final = -0.05
 _LIMITS: Final = limits.Limits()
 _FINGERS: Final = slice(panda.DOF, panda.DOF + 2)
 
@@ -75,9 +75,10 @@ class AssemblyEnv(VectorEnv):
         self._arm = ArmDrive(self.batch, drive)
         self._fingers = FingerRamp(num_envs, self.task.gripper_open_m)
         self._servo = PoseServo(num_envs)
-        self._nominal = tasks.nominal_poses(self.task)
+        self.nominal_poses = tasks.nominal_poses(self.task)
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._latched = np.zeros((num_envs, len(self.task.relations)), dtype=bool)
+        self._view = mujoco.MjData(self.model)
         self._renderer = self._make_renderer() if images else None
         self._define_spaces(images)
 
@@ -88,7 +89,7 @@ class AssemblyEnv(VectorEnv):
 
     def _define_spaces(self, images: bool) -> None:
         box = gymnasium.spaces.Box
-        poses = spaces.PART_POSE_DIM * len(self._nominal)
+        poses = spaces.PART_POSE_DIM * len(self.nominal_poses)
         single: dict[str, gymnasium.Space[Any]] = {
             "robot_state": box(-np.inf, np.inf, (spaces.STATE_DIM,), np.float64),
             "part_poses": box(-np.inf, np.inf, (poses,), np.float64),
@@ -127,7 +128,9 @@ class AssemblyEnv(VectorEnv):
             return [int(seed) + int(i) for i in ids]
         if len(seed) != self.num_envs:
             raise ResipError(f"reset takes one seed for each of the {self.num_envs} environments, got {len(seed)}")
-        return [int(s) if (s := seed[i]) is not None else int(np.random.SeedSequence().generate_state(1)[0]) for i in ids]
+        return [
+            int(s) if (s := seed[i]) is not None else int(np.random.SeedSequence().generate_state(1)[0]) for i in ids
+        ]
 
     def _place(self, ids: NDArray[np.int64], seeds: list[int]) -> None:
         self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
@@ -135,10 +138,10 @@ class AssemblyEnv(VectorEnv):
             kick = randomize.sample(self.level, np.random.default_rng(seed))
             self._qpos[i, : panda.DOF] = kick.joints_rad
             self._qpos[i, _FINGERS] = self.task.gripper_open_m / 2
-            self._mocap[i, 0] = self._nominal[-1, :3] + kick.obstacle_offset_m
+            self._mocap[i, 0] = self.nominal_poses[-1, :3] + kick.obstacle_offset_m
             for k, (qpos, qvel) in enumerate(self._parts):
-                self._qpos[i, qpos] = _to_mujoco(self._nominal[k])
-                matrix = rotation.matrix_from_quat(self._nominal[k, 3:])
+                self._qpos[i, qpos] = _to_mujoco(self.nominal_poses[k])
+                matrix = rotation.matrix_from_quat(self.nominal_poses[k, 3:])
                 self._qvel[i, qvel] = np.concatenate(
                     [kick.part_velocity_m_s[k], matrix.T @ [0.0, 0.0, kick.part_spin_rad_s[k]]]
                 )
@@ -177,7 +180,7 @@ class AssemblyEnv(VectorEnv):
         now = success.assembled(self.task, poses)
         reward = np.sum(now & ~self._latched, axis=-1).astype(np.float64)
         self._latched |= now
-        fallen = np.any(poses[:, :-1, 2] < _FALLEN_BELOW_M, axis=-1)
+        fallen = np.any(poses[:, :-1, 2] < FALLEN_BELOW_M, axis=-1)
         done = self._latched.all(axis=-1)
         truncated = ~(done | fallen) & (self._steps >= self.task.max_steps)
         return self._observe(), reward, done | fallen, truncated, {"success": done, "fallen": fallen}
@@ -196,7 +199,7 @@ class AssemblyEnv(VectorEnv):
         rows = [_from_mujoco(self._qpos[:, qpos]) for qpos, _ in self._parts]
         obstacle = np.concatenate([self._mocap[:, 0], np.tile([0.0, 0.0, 0.0, 1.0], (self.num_envs, 1))], axis=-1)
         poses = np.stack([*rows, obstacle], axis=1)
-        poses[..., 3:] = rotation.quat_in_hemisphere(poses[..., 3:], self._nominal[:, 3:])
+        poses[..., 3:] = rotation.quat_in_hemisphere(poses[..., 3:], self.nominal_poses[:, 3:])
         return poses
 
     def _observe(self) -> Observations:
@@ -212,7 +215,14 @@ class AssemblyEnv(VectorEnv):
         """Rendered views ``(n, 240, 320, 3)`` of ``camera`` ("front" or "wrist")."""
         if self._renderer is None:
             raise ResipError("this environment was built without images: pass images=True")
-        return np.stack([self._renderer.render(self.batch.get_data(i), camera) for i in range(self.num_envs)])
+        return np.stack([self._renderer.render(self.posed(i), camera) for i in range(self.num_envs)])
+
+    def posed(self, i: int) -> mujoco.MjData:
+        """Environment ``i`` as an MjData with current positions, valid until the next call."""
+        self._view.qpos[:], self._view.mocap_pos[:] = self._qpos[i], self._mocap[i]
+        mujoco.mj_kinematics(self.model, self._view)
+        mujoco.mj_camlight(self.model, self._view)
+        return self._view
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the renderer's GL context."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
 from resip import rotation, spaces
 
 Array = NDArray[np.float64]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
 from resip.control import panda
+
 from resip_training.sim.tasks import Randomness
 
 Array = NDArray[np.float64]

@@ -7,9 +7,9 @@ from typing import Final
 
 import mujoco
 import numpy as np
-
 from resip import spaces
 from resip.control import panda
+
 from resip_training.sim import assets
 from resip_training.sim.collision import FINGER, HAND
 
@@ -94,7 +94,9 @@ def _add_finger_boxes(finger: mujoco.MjsBody, side: int) -> None:
     """The URDF's collision boxes of a finger: rubber tip, diagonal and mount."""
     box = mujoco.mjtGeom.mjGEOM_BOX
     half_tilt = side * np.deg2rad(15.0)
-    finger.add_geom(type=box, pos=(0.0, side * 0.00758, 0.04525), size=(0.00875, 0.0076, 0.00925), **FINGER.geom_fields())
+    finger.add_geom(
+        type=box, pos=(0.0, side * 0.00758, 0.04525), size=(0.00875, 0.0076, 0.00925), **FINGER.geom_fields()
+    )
     finger.add_geom(
         type=box,
         pos=(0.0, side * 0.0159, 0.02835),

@@ -16,9 +16,10 @@ OBSTACLE: Final = "obstacle"
 TABLE_CENTER_M: Final = (0.3, 0.0, -0.015)
 TABLE_HALF_M: Final = (0.65, 0.4, 0.015)
 
-#: Walls of the U-shaped obstacle relative to its front wall's centre: centre and half sizes.
+#: Walls of the U-shaped obstacle relative to its front wall's centre: centre and half sizes. The front wall ends
+#: where the side walls begin: boxes that overlap flicker in the cameras.
 OBSTACLE_WALLS: Final = {
-    "obstacle_front": ((0.0, 0.0, 0.0), (0.01, 0.175, 0.015)),
+    "obstacle_front": ((0.0, 0.0, 0.0), (0.01, 0.165, 0.015)),
     "obstacle_left": ((-0.075, 0.175, 0.0), (0.085, 0.01, 0.015)),
     "obstacle_right": ((-0.075, -0.175, 0.0), (0.085, 0.01, 0.015)),
 }
@@ -27,7 +28,8 @@ OBSTACLE_WALLS: Final = {
 _SOLVER_ITERATIONS: Final = 30
 
 
-def _set_options(spec: mujoco.MjSpec, timestep_s: float) -> None:
+def set_options(spec: mujoco.MjSpec, timestep_s: float) -> None:
+    """Physics options that every scene of this project shares."""
     spec.option.timestep = timestep_s
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.solver = mujoco.mjtSolver.mjSOL_NEWTON
@@ -45,9 +47,7 @@ def _add_furniture(spec: mujoco.MjSpec, task: Task) -> None:
     )
     obstacle = world.add_body(name=OBSTACLE, mocap=True, pos=task.obstacle_position_m)
     for name, (center, half) in OBSTACLE_WALLS.items():
-        obstacle.add_geom(
-            name=name, type=mujoco.mjtGeom.mjGEOM_BOX, pos=center, size=half, **TABLE.geom_fields()
-        )
+        obstacle.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, pos=center, size=half, **TABLE.geom_fields())
     for placed in task.parts:
         body = world.add_body(name=placed.name)
         body.add_freejoint(name=placed.name)
@@ -81,7 +81,7 @@ def build(
     spec = robot.load()
     spec.compiler.discardvisual = False
     spec.modelname = task.name
-    _set_options(spec, timestep_s)
+    set_options(spec, timestep_s)
     _add_furniture(spec, task)
     _set_masses(spec, task)
     drives.add_drive(spec, drive)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-
 from resip import rotation
+
 from resip_training.sim.tasks import Relation, Task
 
 Array = NDArray[np.float64]

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-
 from resip import rotation, spaces
 from resip.errors import UnknownNameError
+
 from resip_training.sim import frames, parts
 
 Array = NDArray[np.float64]
@@ -117,7 +117,7 @@ ONE_LEG: Final = Task(
     randomness=MappingProxyType(
         {
             "low": Randomness(
-                impulse_speed_m_s=(0.175, 0.19, 0.19, 0.19, 0.19),
+                impulse_speed_m_s=(0.172, 0.19, 0.19, 0.19, 0.19),
                 impulse_spin_rad_s=(3.5, 5.4, 5.4, 5.4, 5.4),
                 obstacle_m=0.02,
                 arm_rad=np.deg2rad(5.0),

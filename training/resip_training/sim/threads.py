@@ -7,6 +7,7 @@ right-handed, tube radius 2.19 mm, on a helix of 10.0 mm (outer thread) or 13.1 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,7 @@ from resip_training.sim.collision import Collides
 PITCH_M: Final = 0.009375
 TURNS: Final = 2.0
 TUBE_RADIUS_M: Final = 0.00219
-CAPSULES_PER_TURN: Final = 10
+CAPSULES_PER_TURN: Final = 12
 #: Cut off both ends, where a capsule's round cap would reach beyond the real tube's flat end.
 _TRIM_RAD: Final = np.deg2rad(14.0)
 
@@ -48,7 +49,7 @@ def add_thread(body: mujoco.MjsBody, helix: Helix, axis_x_m: float, axis_z_m: fl
     count = round(CAPSULES_PER_TURN * TURNS)
     phi = np.linspace(_TRIM_RAD, 2 * np.pi * TURNS - _TRIM_RAD, count + 1)
     points = helix.points(phi) + np.array([axis_x_m, 0.0, axis_z_m])
-    for start, end in zip(points[:-1], points[1:], strict=True):
+    for start, end in itertools.pairwise(points):
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_CAPSULE,
             fromto=np.concatenate([start, end]),

@@ -1,0 +1,166 @@
+"""The training environment: physics at rest, seeds, resets, rewards."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from resip import rotation, spaces
+from resip.control import panda
+from resip.errors import ResipError
+from resip_training.sim import env as sim_env
+from resip_training.sim import tasks
+from resip_training.sim.env import AssemblyEnv
+
+
+def hold(env: AssemblyEnv, state: np.ndarray) -> np.ndarray:
+    """Actions that ask every arm to stay where ``state`` says, gripper open."""
+    return np.concatenate([state[:, :9], np.full((env.num_envs, 1), spaces.GRIPPER_OPEN)], axis=1)
+
+
+@pytest.fixture(scope="module")
+def env() -> AssemblyEnv:
+    return AssemblyEnv("one_leg", num_envs=4)
+
+
+def test_the_scene_has_the_contracts_fingertip(env: AssemblyEnv) -> None:
+    env.reset(seed=0)
+    data = env.posed(0)
+    pose = panda.ee_pose(env.joint_positions()[0])
+    np.testing.assert_allclose(data.site("ee").xpos, pose.position, atol=1e-6)
+    np.testing.assert_allclose(data.site("ee").xmat.reshape(3, 3), pose.matrix, atol=1e-6)
+
+
+def test_parts_weigh_what_the_real_ones_weigh(env: AssemblyEnv) -> None:
+    for placed in env.task.parts:
+        assert env.model.body(placed.name).mass[0] == pytest.approx(placed.part.mass_kg, rel=1e-6)
+
+
+def test_a_seed_gives_the_same_episode_whatever_the_batch(env: AssemblyEnv) -> None:
+    alone = AssemblyEnv("one_leg", num_envs=1)
+    (together, _), (single, _) = env.reset(seed=[7, 8, 9, 10]), alone.reset(seed=9)
+    for _ in range(5):
+        action = hold(env, together["robot_state"])
+        action[:, 0] += 0.03
+        together = env.step(action)[0]
+        single = alone.step(action[2:3])[0]
+    for name, values in single.items():
+        np.testing.assert_array_equal(together[name][2], values[0])
+
+
+def test_other_environments_do_not_notice_a_reset(env: AssemblyEnv) -> None:
+    env.reset(seed=0)
+    before = env.part_poses(), env.robot_state()
+    env.reset(seed=[99] * 4, options={"reset_mask": np.array([True, False, False, False])})
+    np.testing.assert_array_equal(env.part_poses()[1:], before[0][1:])
+    np.testing.assert_array_equal(env.robot_state()[1:], before[1][1:])
+    assert not np.allclose(env.part_poses()[0], before[0][0])
+
+
+def test_low_randomness_stays_within_its_definition() -> None:
+    """95 % of the displacements within 1.5 cm and 15 degrees, obstacle within 2 cm, joints within 5 degrees."""
+    env = AssemblyEnv("one_leg", num_envs=256, threads=2)
+    env.reset(seed=31_000)
+    offset = env.part_poses() - env.nominal_poses
+    parts = offset[:, :-1]
+    distance_m = np.linalg.norm(parts[..., :2], axis=-1)
+    angle_rad = rotation.angle_between(
+        rotation.matrix_from_quat(env.part_poses()[:, :-1, 3:]),
+        rotation.matrix_from_quat(np.broadcast_to(env.nominal_poses[:-1, 3:], (256, 5, 4))),
+    )
+    assert np.quantile(distance_m, 0.95) <= 0.015
+    assert np.quantile(angle_rad, 0.95) <= np.deg2rad(15.0)
+    assert np.quantile(distance_m, 0.95) > 0.012, "the level must not be easier than its definition either"
+    assert np.abs(offset[:, -1, :2]).max() <= 0.02
+    assert np.abs(env.joint_positions() - panda.RESET_RAD).max() <= np.deg2rad(5.0) + 1e-4
+    assert np.abs(parts[..., 2]).max() < 1e-4, "every part lies on the table"
+
+
+def test_nothing_moves_at_rest_and_energy_does_not_grow(env: AssemblyEnv) -> None:
+    observation, _ = env.reset(seed=3)
+    action = hold(env, observation["robot_state"])
+    parts_velocity = env.batch.bind("qvel")[:, panda.DOF + 2 :]
+    energies = []
+    for _ in range(20):
+        now = env.step(action)[0]
+        energies.append(float(np.sum(parts_velocity**2)))
+    np.testing.assert_allclose(now["part_poses"], observation["part_poses"], atol=1e-4)
+    np.testing.assert_allclose(now["robot_state"][:, :3], observation["robot_state"][:, :3], atol=1e-4)
+    assert max(energies) < 1e-6
+
+
+def test_the_gravity_compensated_arm_reaches_what_it_is_told(env: AssemblyEnv) -> None:
+    observation, _ = env.reset(seed=4)
+    action = hold(env, observation["robot_state"])
+    action[:, :3] += [0.04, -0.03, 0.05]
+    for _ in range(15):
+        now = env.step(action)[0]
+    assert np.linalg.norm(now["robot_state"][:, :3] - action[:, :3], axis=1).max() < 0.001
+    reached = rotation.matrix_from_rot6d(now["robot_state"][:, 3:9])
+    assert rotation.angle_between(reached, rotation.matrix_from_rot6d(action[:, 3:9])).max() < np.deg2rad(0.5)
+
+
+def test_targets_outside_the_workspace_are_clipped(env: AssemblyEnv) -> None:
+    observation, _ = env.reset(seed=5)
+    action = hold(env, observation["robot_state"])
+    action[:, 2] = -0.5
+    for _ in range(25):
+        now = env.step(action)[0]
+    assert now["robot_state"][:, 2].min() > -0.012
+
+
+def test_a_part_that_leaves_the_table_ends_the_episode(env: AssemblyEnv) -> None:
+    observation, _ = env.reset(seed=6)
+    leg = env.model.joint("square_table_leg2").qposadr[0]
+    env.batch.bind("qpos")[1, leg : leg + 3] = (0.3, 0.6, 0.1)
+    for _ in range(8):
+        _, reward, terminated, _, info = env.step(hold(env, observation["robot_state"]))
+    assert terminated.tolist() == [False, True, False, False]
+    assert info["fallen"][1]
+    assert not info["success"].any()
+    assert reward[1] == 0.0
+
+
+def test_an_assembled_pair_pays_once_and_ends_the_episode(env: AssemblyEnv) -> None:
+    observation, _ = env.reset(seed=6)
+    relation = env.task.relations[0]
+    top = env.part_poses()[0, 0]
+    matrix = rotation.matrix_from_quat(top[3:])
+    peg_in_the_middle = relation.target_positions_m[0] + [0.0, 0.0, 0.0006175]
+    tight = rotation.quat_from_matrix(matrix @ rotation.matrix_from_rotvec([0.0, np.deg2rad(-8.0), 0.0]))
+    leg = env.model.joint("square_table_leg4").qposadr[0]
+    env.batch.bind("qpos")[0, leg : leg + 3] = top[:3] + matrix @ peg_in_the_middle
+    env.batch.bind("qpos")[0, leg + 3 : leg + 7] = tight[[3, 0, 1, 2]]
+    _, reward, terminated, _, info = env.step(hold(env, observation["robot_state"]))
+    assert reward.tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert terminated[0]
+    assert info["success"][0]
+    assert env.step(hold(env, observation["robot_state"]))[1][0] == 0.0
+
+
+def test_an_episode_is_truncated_after_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = AssemblyEnv("one_leg", num_envs=1)
+    monkeypatch.setattr(env, "task", tasks.Task(**{**vars(tasks.ONE_LEG), "max_steps": 3}))
+    observation, _ = env.reset(seed=0)
+    truncated = [bool(env.step(hold(env, observation["robot_state"]))[3][0]) for _ in range(3)]
+    assert truncated == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("task", "level", "named"), [("two_legs", "low", "one_leg"), ("one_leg", "extreme", "low")], ids=["task", "level"]
+)
+def test_unknown_names_list_the_valid_ones(task: str, level: str, named: str) -> None:
+    with pytest.raises(ResipError, match=named):
+        AssemblyEnv(task, randomness=level)
+
+
+def test_images_must_be_asked_for(env: AssemblyEnv) -> None:
+    with pytest.raises(ResipError, match="images=True"):
+        env.images("front")
+
+
+def test_a_control_step_is_a_tenth_of_a_second(env: AssemblyEnv) -> None:
+    observation, _ = env.reset(seed=0)
+    before = env.batch.bind("time").copy()
+    env.step(hold(env, observation["robot_state"]))
+    np.testing.assert_allclose(env.batch.bind("time") - before, spaces.CONTROL_PERIOD_S)
+    assert env.model.opt.timestep == sim_env.TIMESTEP_S

@@ -1,0 +1,45 @@
+"""The scripted expert of one_leg."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from resip import spaces
+from resip.errors import ResipError
+from resip_training.experts.rollout import run_expert
+from resip_training.experts.run import evaluate_expert
+
+
+def test_the_expert_assembles_the_leg() -> None:
+    runs = list(run_expert("one_leg", "low", range(400, 404)))
+    assert sorted(run.seed for run in runs) == [400, 401, 402, 403]
+    assert all(run.success for run in runs)
+    for run in runs:
+        assert run.reward[-1] == 1.0
+        assert run.reward[:-1].sum() == 0.0
+        assert run.action.shape == (len(run), spaces.ACTION_DIM)
+        assert set(np.unique(run.action[:, -1])) == {spaces.GRIPPER_OPEN, spaces.GRIPPER_CLOSE}
+
+
+def test_the_expert_never_waits_in_the_air() -> None:
+    """A step that commands what the last one did, with the gripper still, is a pause that a clone must time."""
+    (run,) = run_expert("one_leg", "low", [410])
+    same = np.all(np.abs(np.diff(run.action, axis=0)) < 1e-6, axis=1)
+    still = np.abs(np.diff(run.robot_state[:, spaces.STATE_GRIPPER_WIDTH.start])) < 1e-5
+    assert np.mean(same & still) < 0.02
+
+
+def test_the_figures_are_written_as_json(tmp_path: Path) -> None:
+    path = tmp_path / "expert.json"
+    evaluate_expert("one_leg", episodes=2, seed=420, randomness="low", threads=1, json_path=path)
+    success = json.loads(path.read_text())["success"]
+    assert success["n"] == 2
+    assert success["seeds"] == [420, 421]
+
+
+def test_a_task_without_an_expert_is_named() -> None:
+    with pytest.raises(ResipError, match="one_leg"):
+        next(run_expert("two_legs", "low", [0]))

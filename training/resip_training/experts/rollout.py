@@ -1,0 +1,123 @@
+"""Run a task's expert over many seeds, in parallel worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from resip import spaces
+from resip.errors import UnknownNameError
+
+from resip_training.experts import motion, one_leg
+from resip_training.sim.env import AssemblyEnv
+
+Array = NDArray[np.float64]
+
+EXPERTS: Final = MappingProxyType({"one_leg": one_leg.plan})
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One episode of T control steps; row t is what was seen at step t and the action then sent."""
+
+    seed: int
+    success: bool
+    fallen: bool
+    robot_state: Array
+    """``(T, 16)``."""
+    part_poses: Array
+    """``(T, 7 * (parts + 1))``."""
+    joint_positions: Array
+    """``(T, 7)``, rad."""
+    action: Array
+    """``(T, 10)``."""
+    reward: Array
+    """``(T,)``."""
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+
+class _World:
+    """One environment's expert and what it has recorded so far."""
+
+    def __init__(self, task: str, part_names: tuple[str, ...], seed: int, state: Array, parts: Array) -> None:
+        self.seed = seed
+        self._names = part_names
+        self._plan = EXPERTS[task](motion.unpack(state, parts, part_names))
+        self.action = next(self._plan)
+        self._rows: list[tuple[Array, Array, Array, Array, float]] = []
+
+    def record(self, state: Array, parts: Array, joints: Array, reward: float) -> None:
+        self._rows.append((state, parts, joints, self.action, reward))
+
+    def act(self, state: Array, parts: Array) -> None:
+        self.action = self._plan.send(motion.unpack(state, parts, self._names))
+
+    def trajectory(self, success: bool, fallen: bool) -> Trajectory:
+        state, parts, joints, action, reward = (np.array(column) for column in zip(*self._rows, strict=True))
+        return Trajectory(self.seed, success, fallen, state, parts, joints, action, reward)
+
+
+def run_expert(
+    task: str, randomness: str, seeds: Sequence[int], num_envs: int = 8, threads: int = 1
+) -> Iterator[Trajectory]:
+    """Yield one trajectory for each seed, as its episode ends (not in the order of the seeds).
+
+    Raises:
+      ResipError: unknown task or randomness, or a task without an expert.
+    """
+    if task not in EXPERTS:
+        raise UnknownNameError("expert", task, tuple(EXPERTS))
+    num_envs = min(num_envs, len(seeds))
+    env = AssemblyEnv(task, num_envs, randomness, threads=threads)
+    waiting = list(seeds)[::-1]
+    worlds: list[_World | None] = [None] * num_envs
+    starting = np.ones(num_envs, dtype=bool)
+    actions = np.zeros((num_envs, spaces.ACTION_DIM))
+    while True:
+        for i in np.flatnonzero(starting):
+            starting[i] = bool(waiting)
+            worlds[i] = None
+        if starting.any():
+            _start(env, worlds, starting, waiting)
+        if not any(worlds):
+            env.close()
+            return
+        state, parts, joints = env.robot_state(), env.part_poses().reshape(num_envs, -1), env.joint_positions()
+        actions[:, :9] = state[:, :9]  # a world that is done holds still
+        for i, world in enumerate(worlds):
+            if world is not None:
+                actions[i] = world.action
+        observation, reward, terminated, truncated, info = env.step(actions)
+        starting = np.zeros(num_envs, dtype=bool)
+        for i, world in enumerate(worlds):
+            if world is None:
+                continue
+            world.record(state[i], parts[i], joints[i], float(reward[i]))
+            if terminated[i] or truncated[i]:
+                yield world.trajectory(bool(info["success"][i]), bool(info["fallen"][i]))
+                starting[i] = True
+            else:
+                world.act(observation["robot_state"][i], observation["part_poses"][i])
+
+
+def _start(env: AssemblyEnv, worlds: list[_World | None], starting: NDArray[np.bool_], waiting: list[int]) -> None:
+    """Reset the environments that are ``starting`` to the next seeds, as many as there are."""
+    seeds: list[int | None] = [None] * env.num_envs
+    for i in np.flatnonzero(starting):
+        if waiting:
+            seeds[i] = waiting.pop()
+        else:
+            starting[i] = False
+    observation, _ = env.reset(seed=seeds, options={"reset_mask": starting})
+    for i in np.flatnonzero(starting):
+        seed = seeds[i]
+        assert seed is not None
+        worlds[i] = _World(
+            env.task.name, env.task.part_names, seed, observation["robot_state"][i], observation["part_poses"][i]
+        )
