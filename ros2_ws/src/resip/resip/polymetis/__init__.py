@@ -19,7 +19,7 @@ Nothing here imports Polymetis (Python 3.8, conda only), rclpy or a simulator. T
 ``client``      ``ArmClient``, ``GripperClient``: one method a remote call, a deadline on every one; errors are
                 ``PolymetisError`` naming address, method, status code and the server's text.
 ``messages``    The typed values those calls take and give (``RobotState`` and so on), numpy inside.
-``wire``        The protobuf classes, made at run time in a private pool, and the chunking.
+``wire``        The protobuf classes, made at run time in a private pool, and the method paths.
 
 ``controllers`` The TorchScript modules that run inside the server.
 ``archives``    ``ImpedanceSettings``, and the bytes to upload: ``controller_archive(settings)``, ``UpdateArchive``.

@@ -10,7 +10,6 @@ Left out on purpose: the Coriolis torque of the original hybrid law. It needs th
 """
 
 import math
-from typing import Dict, List  # noqa: UP035 - the names that torch 1.13's compiler knows
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +86,7 @@ class HybridImpedance(nn.Module):
         self.last_nanos = 0
 
     def _elapsed_s(self, timestamp: Tensor) -> float:
-        stamp: List[int] = timestamp.long().tolist()  # noqa: UP006
+        stamp: list[int] = timestamp.long().tolist()
         elapsed = float(stamp[0] - self.last_seconds) + 1e-9 * float(stamp[1] - self.last_nanos)
         self.last_seconds, self.last_nanos = stamp[0], stamp[1]
         return max(elapsed, 0.0) if self.started else 0.0
@@ -123,7 +122,7 @@ class HybridImpedance(nn.Module):
         flange = origins[6] + self.flange_m * axes[6]
         return torch.cat([torch.linalg.cross(axes, flange - origins), axes], 1)
 
-    def forward(self, state: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
+    def forward(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Torques ``(7,)`` in Nm for a state of the arm; gravity is the robot's own matter."""
         q, qd = state["joint_positions"], state["joint_velocities"]
         elapsed_s = self._elapsed_s(state["timestamp"])
@@ -156,7 +155,7 @@ class HybridImpedance(nn.Module):
             raise ValueError(f"{name} is negative")
 
     @torch.jit.export
-    def update(self, params: Dict[str, Tensor]) -> None:  # noqa: UP006
+    def update(self, params: dict[str, Tensor]) -> None:
         """Take a new target or new gains, all or nothing."""
         for name, value in params.items():
             self._check(name, value)
@@ -198,7 +197,7 @@ class JointHold(nn.Module):
         self.register_buffer("held", torch.zeros_like(Kq))
         self.started = False
 
-    def forward(self, state: Dict[str, Tensor]) -> Dict[str, Tensor]:  # noqa: UP006
+    def forward(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Torques ``(7,)`` in Nm that hold the arm."""
         q = state["joint_positions"]
         if not self.started:
@@ -227,6 +226,6 @@ class Parameters(nn.Module):
         self.name = name
         self.register_buffer("value", value)
 
-    def forward(self) -> Dict[str, Tensor]:  # noqa: UP006
+    def forward(self) -> dict[str, Tensor]:
         """The one parameter, by name."""
         return {self.name: self.value}

@@ -65,6 +65,7 @@ class ControllerServer:
         self._metadata: RobotMetadata | None = None
         self._default: Any = None
         self._custom: Any = None
+        self._is_terminated: Callable[[], bool] | None = None
         self._state_tensors: dict[str, torch.Tensor] = {}
         self._last_update_s: float | None = None
         self._violations = 0
@@ -152,17 +153,17 @@ class ControllerServer:
         controller = self._custom if self._status is Status.RUNNING else self._default
         try:
             with torch.no_grad():
-                torques = controller(tensors)["joint_torques"]
-        except (RuntimeError, KeyError) as error:
+                torques = controller.forward(tensors)["joint_torques"]
+        except (torch.jit.Error, RuntimeError, KeyError) as error:
             raise ServerError(_CANCELLED, f"Failed to run controller forward function: {error}") from error
         return torques.numpy().astype(np.float64)
 
     def _note_end(self) -> None:
         if self._status is not Status.RUNNING:
             return
-        if not hasattr(self._custom, "is_terminated"):
+        if self._is_terminated is None:
             raise ServerError(grpc.StatusCode.UNKNOWN, "Unexpected error in RPC handling")
-        if self._custom.is_terminated():
+        if self._is_terminated():
             self._status = Status.TERMINATING
 
     def interrupt(self) -> None:
@@ -187,6 +188,7 @@ class ControllerServer:
             controller = self._load_controller(archive)
             with self._changed:
                 self._custom = controller
+                self._is_terminated = getattr(controller, "is_terminated", None)  # slow to look up at every step
                 self._status, self._episode = Status.READY, Interval()
                 started = self._wait_until(lambda: self._status is not Status.READY, given_up)
                 if not started:
@@ -214,7 +216,7 @@ class ControllerServer:
             dof = len(state["joint_positions"])
             if min(counts) < dof:
                 raise ValueError(f"joint_torques has {min(counts)} elements, the robot has {dof} joints")
-        except (RuntimeError, KeyError, ValueError) as error:
+        except (torch.jit.Error, RuntimeError, KeyError, ValueError) as error:
             raise ServerError(_CANCELLED, f"Failed to load new controller: {error}") from error
         return controller
 
@@ -234,7 +236,7 @@ class ControllerServer:
         with self._calls:
             try:
                 parameters = archives.load(archive)()
-            except RuntimeError as error:
+            except (torch.jit.Error, RuntimeError) as error:
                 raise ServerError(_CANCELLED, "Failed to load new controller params.") from error
             with self._changed:
                 if self._custom is None:
@@ -243,7 +245,7 @@ class ControllerServer:
                     raise ServerError(_CANCELLED, "Tried to perform a controller update with no controller running.")
                 try:
                     self._custom.update(parameters)
-                except (RuntimeError, AttributeError) as error:
+                except (torch.jit.Error, RuntimeError, AttributeError) as error:
                     raise ServerError(_CANCELLED, f"Failed to update controller: {error}") from error
                 return Interval(self._log.end, NONE)
 

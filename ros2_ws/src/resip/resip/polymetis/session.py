@@ -224,9 +224,17 @@ class ArmSession:
             try:
                 self._client.update_controller(self._update.encode(clip_joints(q)))
             except PolymetisError as error:
-                self._lose(error)
+                self._understand_refusal(error)
                 return self._status(str(error))
             return self._status()
+
+    def _understand_refusal(self, error: PolymetisError) -> None:
+        """An update was not taken: because the controller has ended, or the connection, or because of its content."""
+        if error.code is grpc.StatusCode.CANCELLED:
+            self._checked_at_s = -np.inf
+            self._check_episode()
+        else:
+            self._lose(error)
 
     def disarm(self) -> ArmStatus:
         """End our controller if it still runs, and acknowledge a fault; the default controller holds the arm."""

@@ -20,7 +20,7 @@ from resip.polymetis.urdf import kinematic_urdf
 
 Array = NDArray[np.float64]
 
-_BOX_CHECK_PERIOD_S: Final = 0.01  # the fingertip moves 2 cm at most in between
+_BOX_CHECK_PERIOD_S: Final = 0.02  # the fingertip moves 3 cm at most in between
 # A stop lasts a little longer than the server's patience, so that it always ends the controller.
 _FAULT_S: Final = max(hardware.RECOVERY_S, STALE_AFTER_S) + 0.1
 # While no torques are commanded, the arm's own joint controller holds it.

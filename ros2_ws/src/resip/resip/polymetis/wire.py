@@ -7,13 +7,12 @@ fields of newer servers are kept and ignored, as proto3 does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 PACKAGE: Final = "resip.polymetis.wire"
-CHUNK_BYTES: Final = 1024  # what the original client sends; servers accept any size
 ARM_SERVICE: Final = "PolymetisControllerServer"
 GRIPPER_SERVICE: Final = "GripperServer"
 
@@ -160,10 +159,9 @@ def method_path(service: str, method: str) -> str:
     return f"/{service}/{method}"
 
 
-def chunks(archive: bytes, size: int = CHUNK_BYTES) -> Iterator[Any]:
-    """Cut an archive into ``ControllerChunk`` messages of at most ``size`` bytes."""
-    for start in range(0, len(archive), size):
-        yield ControllerChunk(torchscript_binary_chunk=archive[start : start + size])
+def archive_message(archive: bytes) -> Any:
+    """Put a whole archive into one ``ControllerChunk``: servers put any number of chunks together."""
+    return ControllerChunk(torchscript_binary_chunk=archive)
 
 
 def join_chunks(messages: Iterable[Any]) -> bytes:
