@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from types import TracebackType
 from typing import Final
 
@@ -24,8 +25,9 @@ class Renderer:
     """Renders the named cameras of a model; the same state gives the same pixels.
 
     Life cycle: nothing happens at construction but checks. The OpenGL context is created at the first ``render``
-    and belongs to that thread: render and close there. Several renderers may exist at once. Colours, lights and
-    cameras of the model may change between pictures; meshes, textures and the quality settings may not.
+    and belongs to that thread: render and close there. One that is left open is released when it is collected or the
+    interpreter exits. Several may exist at once. Colours, lights and cameras of the model may change between pictures;
+    meshes, textures and the quality settings may not.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Renderer:
         self._context: gl.Context | None = None
         self._resources: mujoco.MjrContext | None = None
         self._thread = 0
+        self._release: weakref.finalize | None = None
 
     def render(self, data: mujoco.MjData, camera: str) -> Image:
         """Render ``data`` as ``camera`` sees it: ``(height, width, 3)`` uint8 RGB, a new array.
@@ -92,13 +95,11 @@ class Renderer:
 
     def close(self) -> None:
         """Release the OpenGL context; harmless when repeated. A closed renderer starts anew when used."""
-        if self._context is None or self._resources is None:
+        if self._release is None:
             return
         self._check_thread()
-        self._context.make_current()
-        self._resources.free()
-        self._context.free()
-        self._context = self._resources = None
+        self._release()
+        self._context = self._resources = self._release = None
 
     def __enter__(self) -> Renderer:
         return self
@@ -114,6 +115,7 @@ class Renderer:
             self._resources = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._resources)
             self._thread = threading.get_ident()
+            self._release = weakref.finalize(self, _release, self._context, self._resources, self._thread)
         self._check_thread()
         self._context.make_current()
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
@@ -123,6 +125,14 @@ class Renderer:
     def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:
             raise RuntimeError("a renderer belongs to the thread that rendered first: use and close it there")
+
+
+def _release(context: gl.Context, resources: mujoco.MjrContext, thread: int) -> None:
+    """Free a context in its thread; from any other nothing may touch it, and the process's end frees it."""
+    if threading.get_ident() == thread:
+        context.make_current()
+        resources.free()
+        context.free()
 
 
 def _fixed_camera(camera_id: int) -> mujoco.MjvCamera:
