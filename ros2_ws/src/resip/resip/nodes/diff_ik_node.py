@@ -69,11 +69,11 @@ class DiffIkNode(runtime.ResipNode):
         self._servo.set_target(spaces.Pose(self._target.position[None], self._target.matrix[None]), stamp_ns * 1e-9)
 
     def _on_tick(self, tick: runtime.Tick) -> None:
-        self._missed += tick.missed
         reason = self._why_hold()
         if reason:
             self._hold(reason)
         else:
+            self._missed += tick.missed if not self._hold_reason else 0
             self._hold_reason = ""
             joints = self._servo.sample(tick.time_ns * 1e-9)[0]
             self._commands.publish(messages.joint_state(panda.JOINT_NAMES, joints, tick.time_ns))

@@ -119,6 +119,7 @@ class PolicyNode(runtime.ResipNode):
     # ---- the tick ----
 
     def _on_tick(self, tick: runtime.Tick) -> None:
+        started_s = time.perf_counter()
         if self._phase in ("waiting", "running", "holding"):
             self._missed += tick.missed if self._first_tick else 0
             self._first_tick = self._first_tick or tick.index
@@ -126,7 +127,7 @@ class PolicyNode(runtime.ResipNode):
                 self._advance(tick)
             except ResipError as error:
                 self._halt(str(error))
-        self._publish_status(tick)
+        self._publish_status(tick, (time.perf_counter() - started_s) * 1e3)
 
     def _advance(self, tick: runtime.Tick) -> None:
         """Take a finished chunk, ask for the next, and execute the action of this tick."""
@@ -134,7 +135,7 @@ class PolicyNode(runtime.ResipNode):
         self._collect()
         problem = self._request(now_s)
         action = self._chunks.action_at(now_s)
-        if action is not None:
+        if action is not None and not problem:
             self._execute(action, tick)
         elif self._recorded is not None and self._n_chunks:
             self._idle("finished", "the recording is at its end")
@@ -194,13 +195,14 @@ class PolicyNode(runtime.ResipNode):
         self.get_logger().error(f"stopped, the arm holds: {reason}")
         self._idle("stopped", reason)
 
-    def _publish_status(self, tick: runtime.Tick) -> None:
+    def _publish_status(self, tick: runtime.Tick, latency_ms: float) -> None:
         age_s = self._inputs.age_s(tick.time_ns * 1e-9)
         values = {
             "phase": self._phase,
             "tick": tick.index - self._first_tick if self._first_tick else 0,
             "missed_ticks": self._missed,
             "chunk": self._n_chunks,
+            "latency_ms": latency_ms,
             "observation_age_ms": "" if age_s is None else age_s * 1e3,
             "inference_ms": "" if self._inference_ms is None else self._inference_ms,
             "reason": self._reason,
@@ -219,7 +221,10 @@ class PolicyNode(runtime.ResipNode):
         width_m = float(q[panda.DOF :].sum())
         state = panda.robot_state(q[: panda.DOF], qd[: panda.DOF], width_m)
         images = [messages.image_pixels(moment.samples[name], topics.image(name)) for name in spaces.CAMERAS]
-        actions = self._policy.chunk(state, *images)
+        try:
+            actions = self._policy.chunk(state, *images)
+        except RuntimeError as error:  # torch's only kind
+            raise ResipError(f"inference failed: {str(error).strip().splitlines()[-1]}") from error
         return _Inference(moment.time_s, actions, (time.perf_counter() - started_s) * 1e3)
 
 

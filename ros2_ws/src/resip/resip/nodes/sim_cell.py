@@ -42,6 +42,12 @@ STATUS_PERIOD_S: Final = 0.1
 RESET_TIMEOUT_S: Final = 20.0
 RTF_WINDOW: Final = 20  # status periods over which the real-time factor is measured
 HOLD_POLL_S: Final = 0.02
+#: Topics that the cell does not outrun, with their type and how far apart in cell time their messages are (s).
+PACE_TOPICS: Final = {
+    topics.JOINT_STATES: (JointState, 0.01),
+    topics.TARGET_POSE: (PoseStamped, spaces.CONTROL_PERIOD_S),
+    topics.JOINT_COMMAND: (JointState, 0.01),
+}
 
 
 @dataclass
@@ -79,7 +85,7 @@ class SimCell(runtime.ResipNode):
         self._images = self.parameter("images", True, "Whether the cell has cameras")
         camera_hz = self.parameter("camera_hz", 10.0, "Frames a second of cell time", (1.0, 60.0))
         rtf = self.parameter("rtf", 1.0, "Real-time factor to keep to; 0 for as fast as possible", (0.0, 100.0))
-        lead_s = self.parameter("max_lead_s", 0.03, "Cell time ahead of the newest command (s)", (0.01, 1.0))
+        lead_s = self.parameter("max_lead_s", 0.02, "How late the graph may be, in cell time (s)", (0.01, 1.0))
         self._ports = (
             self.parameter("arm_port", ARM_PORT, "Port of the arm's server; 0 picks a free one", (0, 65535)),
             self.parameter("gripper_port", GRIPPER_PORT, "Port of the gripper's server; 0 picks one", (0, 65535)),
@@ -87,7 +93,7 @@ class SimCell(runtime.ResipNode):
         self.declare_parameter("seed", 0, ParameterDescriptor(description="Seed of the next reset"))
         self.declare_parameter("randomness", "low", ParameterDescriptor(description="Level of the next reset"))
         self._camera_period_s = 1.0 / camera_hz
-        self._pacer = Pacer(rtf, {topics.TARGET_POSE: spaces.CONTROL_PERIOD_S + lead_s, topics.JOINT_COMMAND: lead_s})
+        self._pacer = Pacer(rtf, {topic: period_s + lead_s for topic, (_, period_s) in PACE_TOPICS.items()})
         self._inbox: deque[_Request] = deque()
         self._news = threading.Condition()
         self._stop = False
@@ -101,8 +107,8 @@ class SimCell(runtime.ResipNode):
         self._clock_publisher = self.create_publisher(Clock, topics.CLOCK, runtime.CLOCK_QOS)
         self._parts_publisher = self.create_publisher(PoseArray, topics.CELL_PART_POSES, runtime.SENSOR_QOS)
         self.create_service(Trigger, topics.CELL_RESET, self._on_reset)
-        for topic, kind in ((topics.TARGET_POSE, PoseStamped), (topics.JOINT_COMMAND, JointState)):
-            self.create_subscription(kind, topic, self._hear(topic), runtime.COMMAND_QOS)
+        for topic, (kind, _) in PACE_TOPICS.items():
+            self.create_subscription(kind, topic, self._hear(topic), runtime.SENSOR_QOS)
 
     def _hear(self, topic: str) -> Any:
         def on_message(message: PoseStamped | JointState) -> None:
