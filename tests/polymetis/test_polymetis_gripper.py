@@ -117,7 +117,8 @@ def test_the_session_closes_and_opens_and_sends_each_wish_once():
         session.poll()
         session.command(close=True)
         session.command(close=False)
-        wait_for(lambda: len(cell.gripper_calls) == 2 and not session.poll().state.is_moving, "the gripper is open")
+        wait_for(lambda: session.poll().state.is_moving and len(cell.gripper_calls) == 2, "the gripper opens")
+        wait_for(lambda: not session.poll().state.is_moving, "the gripper is open")
         for _ in range(20):
             session.poll()
     assert cell.gripper_calls == [("grasp", 0.07), ("move", 0.065)]
