@@ -1,0 +1,89 @@
+"""The graph as data: one declaration of arguments, and the nodes that follow from them."""
+
+import dataclasses
+import importlib.util
+
+import pytest
+from resip import graph
+from resip.errors import ResipError
+from resip.graph import GraphArguments
+
+ROBOT = GraphArguments(robot="polymetis", robot_ip="10.0.0.2", front_serial="0123", wrist_serial="456")
+
+
+def by_name(arguments):
+    return {spec.name: spec for spec in graph.graph(arguments)}
+
+
+def test_the_simulated_graph():
+    nodes = by_name(GraphArguments())
+    assert list(nodes) == ["sim_cell", "franka_bridge_node", "diff_ik_node", "policy_node"]
+    assert nodes["policy_node"].parameters["policy"] == "models/one_leg"
+    assert nodes["policy_node"].executable == "policy_node"
+
+
+def test_only_the_cell_itself_does_not_run_on_the_cells_time():
+    nodes = by_name(GraphArguments(trials=1))
+    on_cell_time = {name for name, spec in nodes.items() if spec.parameters.get("use_sim_time")}
+    assert on_cell_time == nodes.keys() - {"sim_cell"}
+
+
+def test_the_robots_graph_has_cameras_and_the_wall_clock():
+    nodes = by_name(ROBOT)
+    assert "sim_cell" not in nodes
+    assert nodes["front_camera"].parameters["serial"] == "0123"
+    assert nodes["wrist_camera"].executable == "camera_node"
+    assert nodes["franka_bridge_node"].parameters["host"] == "10.0.0.2"
+    assert not any("use_sim_time" in spec.parameters for spec in nodes.values())
+
+
+def test_trials_add_the_node_that_runs_them():
+    parameters = by_name(GraphArguments(trials=3, seed=7, record="out"))[graph.TRIAL_NODE].parameters
+    assert (parameters["n"], parameters["seed"], parameters["out_dir"]) == (3, 7, "out")
+
+
+def test_every_node_has_its_module():
+    for arguments in (GraphArguments(trials=1), ROBOT):
+        for spec in graph.graph(arguments):
+            assert importlib.util.find_spec(spec.module), spec.module
+
+
+@pytest.mark.parametrize("missing", ["robot_ip", "front_serial", "wrist_serial"])
+def test_a_robot_needs_its_address_and_its_cameras(missing):
+    with pytest.raises(ResipError, match=missing):
+        graph.graph(dataclasses.replace(ROBOT, **{missing: ""}))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"task": "one_legg"}, "did you mean 'one_leg'"),
+        ({"trials": -1}, "trials"),
+        ({"rtf": -0.5}, "rtf"),
+        ({"headless": True}, "replay"),
+    ],
+)
+def test_what_does_not_fit_is_refused(wrong, message):
+    with pytest.raises(ResipError, match=message):
+        graph.graph(GraphArguments(**wrong))
+
+
+def test_arguments_survive_the_way_through_text():
+    arguments = dataclasses.replace(ROBOT, trials=2, rtf=0.5, headless=True, policy="replay:a.npz")
+    texts = {f.name: str(getattr(arguments, f.name)) for f in dataclasses.fields(arguments)}
+    assert graph.arguments_from_strings(texts) == arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("trials", "many"), ("trials", "1.5"), ("rtf", "fast"), ("headless", "maybe"), ("robot", "ur5"), ("polcy", "x")],
+)
+def test_text_that_is_no_value_is_refused_by_name(name, text):
+    with pytest.raises(ResipError, match=name):
+        graph.arguments_from_strings({name: text})
+
+
+def test_every_argument_is_described():
+    help_texts = graph.argument_help()
+    assert help_texts.keys() == {f.name for f in dataclasses.fields(GraphArguments)}
+    assert all(text.endswith(".") for text in help_texts.values())
