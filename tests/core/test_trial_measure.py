@@ -40,7 +40,12 @@ def test_ticks_are_counted_and_their_rate_is_of_ros_time(read):
 
 def test_a_tick_that_never_came_is_missed(read):
     measured = measure.measure("one_leg", read(skipped_tick=20))
-    assert (measured.ticks, measured.missed_ticks) == (40, 1)
+    assert (measured.ticks, measured.missed_ticks, measured.held_ticks) == (40, 1, 0)
+
+
+def test_a_tick_without_a_target_is_a_hold_and_not_missed(read):
+    measured = measure.measure("one_leg", read(held_tick=20))
+    assert (measured.ticks, measured.missed_ticks, measured.held_ticks) == (40, 0, 1)
 
 
 def test_latencies_are_those_of_the_recorded_times(read):
@@ -56,7 +61,7 @@ def test_latencies_are_those_of_the_recorded_times(read):
             "command": 2.0,
             "policy_inference": 40.0,
         },
-        abs=1e-3,
+        abs=1e-3,  # ms
     )
     assert set(measure.LATENCIES) == set(latency) - {"policy_inference"}
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
 
 import av
 import numpy as np
@@ -60,8 +61,17 @@ class TestRecords:
         assert (summary["aborted"], summary["missed_ticks"]) == (1, 1)
         assert summary["rtf"] == pytest.approx(0.9)
 
-    def test_a_resumed_set_keeps_the_judged_trials(self, directory):
-        assert [kept.index for kept in records.finished(directory, range(5))] == [0, 1]
+    def test_a_resumed_set_runs_what_was_not_judged(self, directory):
+        settings = replace(records.read_set(directory).settings, n=5)
+        assert records.unfinished(directory, settings) == [2, 3, 4]
+
+    def test_a_set_is_not_resumed_with_other_settings(self, directory):
+        settings = replace(records.read_set(directory).settings, randomness="med")
+        with pytest.raises(RecordError, match="other settings: randomness was low, is med: name another one"):
+            records.unfinished(directory, settings)
+
+    def test_a_fresh_directory_has_everything_to_run(self, directory, tmp_path):
+        assert records.unfinished(tmp_path / "new", records.read_set(directory).settings) == [0, 1, 2]
 
     def test_a_directory_without_trials_is_an_error_that_names_it(self, tmp_path):
         with pytest.raises(

@@ -97,7 +97,7 @@ def picture(t, camera):
     return rgb
 
 
-def write_bag(directory: Path, duration_s=4.0, skipped_tick=None):
+def write_bag(directory: Path, duration_s=4.0, skipped_tick=None, held_tick=None):
     """Record one run that starts at ROS time 100 s."""
     bag = TrialBag(directory)
     for i in range(round(duration_s * 100) + 1):
@@ -115,11 +115,15 @@ def write_bag(directory: Path, duration_s=4.0, skipped_tick=None):
         command = joint_state(stamp, panda.JOINT_NAMES, panda.RESET_RAD)
         bag.put(topics.JOINT_COMMAND, "sensor_msgs/msg/JointState", command, stamp, publish_ms=6, log_ms=7)
         if i % 10 == 0:
-            _put_tick(bag, t, stamp, duration_s, closed, skipped=i // 10 == skipped_tick)
+            _put_cell(bag, t, stamp, duration_s)
+            if i // 10 != skipped_tick:
+                _put_status(bag, t, stamp)
+                if i // 10 != held_tick:
+                    _put_target(bag, t, stamp, closed)
     bag.close()
 
 
-def _put_tick(bag, t, stamp, duration_s, closed, skipped):
+def _put_cell(bag, t, stamp, duration_s):
     for camera in ("front", "wrist"):
         jpeg = np.frombuffer(images.encode_jpeg(picture(t, camera)), np.uint8)
         image = make("sensor_msgs/msg/CompressedImage", header=header(stamp, camera), format="jpeg", data=jpeg)
@@ -127,12 +131,16 @@ def _put_tick(bag, t, stamp, duration_s, closed, skipped):
     poses = [pose(row[:3], row[3:]) for row in part_poses(t, duration_s)]
     array = make("geometry_msgs/msg/PoseArray", header=header(stamp), poses=poses)
     bag.put(topics.CELL_PART_POSES, "geometry_msgs/msg/PoseArray", array, stamp)
-    if skipped:
-        return
+
+
+def _put_target(bag, t, stamp, closed):
     target = make("geometry_msgs/msg/PoseStamped", header=header(stamp), pose=pose(path_at(t), POINTING_DOWN))
     bag.put(topics.TARGET_POSE, "geometry_msgs/msg/PoseStamped", target, stamp, publish_ms=4, log_ms=5)
     gripper = joint_state(stamp, ["gripper"], [1.0 if closed else -1.0])
     bag.put(topics.TARGET_GRIPPER, "sensor_msgs/msg/JointState", gripper, stamp)
+
+
+def _put_status(bag, t, stamp):
     values = {"inference_ms": 30.0 + 10 * (round(t * 10) % 3), "model": "one_leg", "model_sha256": "ab" * 32}
     bag.put(topics.POLICY_STATUS, "diagnostic_msgs/msg/DiagnosticArray", status(stamp, **values), stamp)
 

@@ -80,7 +80,7 @@ class BagReport:
         if not self.complete:
             found.append("not closed: the recorder was killed, and what follows its last whole chunk is missing")
         elif self.lost is None:
-            found.append("does not say whether messages were lost: it is not a recording of ours")
+            found.append("does not say whether messages were lost (ROS 2 before Iron does not number them)")
         found += [f"{topic.topic}: {topic.lost} messages lost" for topic in self.topics if topic.lost]
         found += [f"{topic}: no message" for topic in self.missing]
         return found

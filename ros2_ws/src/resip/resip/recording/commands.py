@@ -45,9 +45,9 @@ def bag_check(directory: Path, json_file: Path | None = None) -> BagReport:
 
 def _print(report: BagReport) -> None:
     table = Table(title=f"{report.path}, {report.duration_s:.1f} s", title_justify="left")
-    table.add_column("topic")
-    table.add_column("type")
-    for name in ("count", "rate (Hz)", "gaps", "longest (s)", "lost"):
+    table.add_column("topic", no_wrap=True)
+    table.add_column("type", overflow="fold")
+    for name in ("count", "Hz", "gaps", "longest (s)", "lost"):
         table.add_column(name, justify="right")
     for topic in report.topics:
         rate = f"{topic.rate_hz:.1f}" if topic.rate_hz else "-"

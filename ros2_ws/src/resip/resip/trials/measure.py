@@ -32,7 +32,11 @@ class Measurements:
     """What a trial measured; latencies in ms of ROS time, but for the policy's own, which it measures itself."""
 
     ticks: int
+    """Targets published."""
     missed_ticks: int
+    """Ticks of the policy's clock that it did not serve."""
+    held_ticks: int
+    """Ticks, between the first and the last target, that it served without one: the arm held."""
     tick_rate_hz: float
     latency: dict[str, Timing]
     stages: list[stages.Stage]
@@ -45,9 +49,12 @@ def measure(task: str, trial: timeline.Timeline) -> Measurements:
     ticks_s = trial.target.times_s
     span_s = float(ticks_s[-1] - ticks_s[0]) if len(ticks_s) > 1 else 0.0
     last_status = trial.policy_values[-1] if trial.policy_values else {}
+    status = trial.arrivals.get(topics.POLICY_STATUS)  # one a tick, with the tick's stamp
+    missed = timeline.tick_gaps(status.stamped_s) if status else 0
     return Measurements(
         ticks=len(ticks_s),
-        missed_ticks=timeline.tick_gaps(ticks_s),
+        missed_ticks=missed,
+        held_ticks=max(0, timeline.tick_gaps(ticks_s) - missed),
         tick_rate_hz=(len(ticks_s) - 1) / span_s if span_s > 0 else 0.0,
         latency=_latencies(trial),
         stages=stages.stages(task, trial.part_poses.times_s, trial.part_poses.values),
@@ -69,7 +76,8 @@ def _latencies(trial: timeline.Timeline) -> dict[str, Timing]:
             samples["observation_age"] = _age_of_newest(targets.stamped_s, images.stamped_s)
         if commands := arrivals.get(topics.JOINT_COMMAND):
             samples["command"] = _time_to_next(targets.published_s, commands.published_s)
-    measured = {name: Timing.of(values * _MS_PER_S, "ms") for name, values in samples.items()}
+    # in simulation ROS time moves in steps, so that what comes within one may seem to come before its stamp
+    measured = {name: Timing.of(np.maximum(values, 0.0) * _MS_PER_S, "ms") for name, values in samples.items()}
     for name, values in _policy_samples(trial.policy_values).items():
         measured[f"policy_{name}"] = Timing.of(values, "ms")
     return {name: timing for name, timing in measured.items() if timing is not None}

@@ -57,8 +57,8 @@ class Plan:
     """False on the robot, where a person lays out the parts and says when."""
     ready_timeout_s: float = 60.0
     """Longest wait for every stream and the policy after a reset."""
-    reply_timeout_s: float = 30.0
-    """Longest wait for the answer to an action; a reset that settles the parts is the slowest."""
+    reply_timeout_s: float = 60.0
+    """Longest wait for the answer to an action; the first one waits for the graph to start."""
     stall_timeout_s: float = 10.0
     """Longest time that ROS time may stand still while the trial runs."""
 
@@ -110,6 +110,11 @@ class Trial:
         self._window: tuple[View, View] | None = None
         self.phase = Phase.RESET if plan.resets_cell else Phase.WAIT
         self.ending: Ending | None = None
+
+    @property
+    def pending(self) -> Action | None:
+        """The action whose reply is awaited."""
+        return self._pending
 
     @property
     def done(self) -> bool:

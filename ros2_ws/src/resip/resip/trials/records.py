@@ -34,6 +34,7 @@ class Outcome:
     wall_s: float = 0.0
     ticks: int = 0
     missed_ticks: int = 0
+    held_ticks: int = 0
     tick_rate_hz: float = 0.0
     lost_messages: int = 0
     latency: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -103,6 +104,7 @@ class TrialSet:
             "interval": "Wilson score, 95 %",
             "aborted": sum(not outcome.judged for outcome in self.outcomes),
             "missed_ticks": sum(outcome.missed_ticks for outcome in self.outcomes),
+            "held_ticks": sum(outcome.held_ticks for outcome in self.outcomes),
             "lost_messages": sum(outcome.lost_messages for outcome in self.outcomes),
             "rtf": sum(o.duration_s for o in ran) / sum(o.wall_s for o in ran) if ran else 0.0,
             "trials": [outcome.as_json() for outcome in self.outcomes],
@@ -151,11 +153,30 @@ def read_set(directory: Path) -> TrialSet:
     return TrialSet(directory, settings, outcomes)
 
 
-def finished(directory: Path, indices: Sequence[int]) -> list[Outcome]:
-    """Outcomes of the judged trials among ``indices``: what a resumed set need not run again."""
+def read_outcomes(directory: Path, indices: Sequence[int]) -> list[Outcome]:
+    """Read the outcomes of those trials among ``indices`` that have one.
+
+    Raises:
+      RecordError: a file is damaged.
+    """
     paths = [trial_directory(directory, index) / OUTCOME_FILE for index in indices]
-    outcomes = [read_outcome(path) for path in paths if path.is_file()]
-    return [outcome for outcome in outcomes if outcome.judged]
+    return [read_outcome(path) for path in paths if path.is_file()]
+
+
+def unfinished(directory: Path, settings: Settings) -> list[int]:
+    """Indices of the trials still to run: a set that was cut off goes on where it stopped.
+
+    Raises:
+      RecordError: the directory holds trials that were run with other settings; the message names them.
+    """
+    indices = range(settings.n)
+    if (directory / SET_FILE).is_file():
+        before, now = asdict(read_set(directory).settings), asdict(settings)
+        differing = [f"{key} was {before[key]}, is {now[key]}" for key in now if key != "n" and before[key] != now[key]]
+        if differing:
+            raise RecordError(f"{directory} holds trials with other settings: {'; '.join(differing)}: name another one")
+    judged = {outcome.index for outcome in read_outcomes(directory, indices) if outcome.judged}
+    return [index for index in indices if index not in judged]
 
 
 def _outcome(entry: dict[str, Any], path: Path) -> Outcome:

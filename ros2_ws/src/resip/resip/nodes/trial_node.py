@@ -1,0 +1,374 @@
+"""Runs trials: resets the cell, arms, starts the policy, waits for the verdict, stops, and records it all.
+
+The order of a trial is ``trials.protocol``; here its actions become service calls and its view of the
+world comes from topics. The cell judges in simulation (``/cell/status``), the operator on the robot:
+``/trial/begin`` when the parts lie ready, then ``/trial/success`` or ``/trial/failure``.
+
+The node ends with status 0 when every trial was judged, whatever the verdict, and 1 when one was aborted.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseArray
+from numpy.typing import NDArray
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.msg import ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.client import Client
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
+from rclpy.task import Future
+from std_srvs.srv import Trigger
+
+from resip import spaces, topics
+from resip.nodes import messages, runtime
+from resip.nodes.recorder import Recorder
+from resip.recording.reader import Bag
+from resip.trials import measure, records, timeline
+from resip.trials.live import Status, StatusLine
+from resip.trials.protocol import Action, Ending, Phase, Plan, Trial, Verdict, View
+from resip.trials.records import Outcome, Settings, TrialSet
+from resip.trials.stages import STAGES
+
+_STEP_PERIOD_S: Final = 0.05
+_STATUS_PERIOD_S: Final = 0.5
+_RATE_WINDOW_S: Final = 2.0
+_CELL_NODE: Final = "/sim_cell"
+_WATCHED: Final = (topics.ROBOT_STATUS, topics.POLICY_STATUS, topics.IK_STATUS, topics.CELL_STATUS)
+_CAMERA_STREAMS: Final = {topics.compressed(camera): f"{camera} camera" for camera in spaces.CAMERAS}
+_STREAMS: Final = {
+    **_CAMERA_STREAMS,
+    topics.JOINT_STATES: "robot state",
+    topics.POLICY_STATUS: "policy",
+}
+_COMMANDS: Final = {topics.TARGET_POSE: "policy's targets", topics.JOINT_COMMAND: "joint commands"}
+_REPLAY_SETTLE_S: Final = 2.0
+_SERVICES: Final = {
+    Action.RESET: topics.CELL_RESET,
+    Action.ARM: topics.ARM,
+    Action.START: topics.POLICY_START,
+    Action.STOP: topics.POLICY_STOP,
+    Action.DISARM: topics.DISARM,
+}
+
+
+class TrialNode(runtime.ResipNode):
+    """Parameters in ``__init__``."""
+
+    def __init__(self) -> None:
+        super().__init__("trial_node")
+        self._settings = Settings(
+            task=self.parameter("task", "one_leg", "Task, for the record and the stages shown"),
+            robot=self.choice("robot", "sim", "Where the trials run", ("sim", "polymetis")),
+            policy=self.parameter("policy", "", "Policy, for the record"),
+            randomness=self.parameter("randomness", "low", "How far the cell's starts are spread"),
+            n=self.parameter("n", 1, "Trials to run", (1, 10_000)),
+            seed=self.parameter("seed", 0, "Seed of the first trial; each next one has the next", (0, 2**31 - 1)),
+            time_limit_s=self.parameter("time_limit_s", 70.0, "Longest trial (s of ROS time)", (1.0, 3600.0)),
+        )
+        self._directory = Path(self.parameter("out_dir", "trials", "Directory of the set of trials"))
+        raw_images = self.parameter("record_raw", False, "Record uncompressed images as well")
+        images = self.parameter("images", True, "Whether the graph has cameras; without, none are waited for")
+        ready_s = self.parameter("ready_timeout_s", 60.0, "Longest wait for the graph after a reset (s)", (1.0, 600.0))
+        self._plan = Plan(
+            time_limit_s=self._settings.time_limit_s,
+            resets_cell=self._settings.robot == "sim",
+            ready_timeout_s=ready_s,
+        )
+        self._streams = _STREAMS if images else {t: n for t, n in _STREAMS.items() if t not in _CAMERA_STREAMS}
+        self._todo = records.unfinished(self._directory, self._settings)
+        self._recorder = Recorder(self.now_ns, raw_images)
+        self._triggers = {action: self.create_client(Trigger, name) for action, name in _SERVICES.items()}
+        self._configure = self.create_client(SetParameters, f"{_CELL_NODE}/set_parameters")
+        self._statuses: dict[str, DiagnosticArray] = {}
+        self._stage: str | None = None
+        self._line = StatusLine()
+        self._trial: Trial | None = None
+        self._next_trial()
+        self._subscribe()
+        self._wall = Clock(clock_type=ClockType.STEADY_TIME)  # a trial must end where ROS time stands still
+        self.create_timer(_STEP_PERIOD_S, self._step, clock=self._wall)
+        self.create_timer(_STATUS_PERIOD_S, self._show, clock=self._wall)
+
+    def close(self) -> None:
+        """End a running trial as interrupted; what was recorded of it stays."""
+        if self._trial is not None:
+            self._trial.interrupt("interrupted")
+            for action in (Action.STOP, Action.DISARM):  # nobody is left to hear the answers
+                self._triggers[action].call_async(Trigger.Request())
+            self._finish_trial(self._trial)
+        self._line.close()
+        self._recorder.close()
+
+    # ---- trials ----
+
+    def _next_trial(self) -> None:
+        if not self._todo:
+            self.end(0)
+            return
+        self._index = self._todo.pop(0)
+        self._set_aside(records.trial_directory(self._directory, self._index))
+        self._ready_from_ns = self._started_ns = 0
+        self._verdict: Verdict | None = None
+        self._finished_s: float | None = None  # ROS time at which a replay was seen to be over
+        self._begun = self._plan.resets_cell
+        self._unasked: Callable[[], bool] | None = None  # a call whose service is not there yet
+        self._rate: list[tuple[float, int]] = []
+        self._trial = Trial(self._plan, time.monotonic())
+
+    def _set_aside(self, directory: Path) -> None:
+        """Keep an aborted trial's files under another name: a recording is never overwritten."""
+        if not directory.exists():
+            return
+        k = 1
+        while (aside := directory.with_name(f"{directory.name}_aborted_{k}")).exists():
+            k += 1
+        shutil.move(directory, aside)
+
+    def _finish_trial(self, trial: Trial) -> None:
+        self._trial = None
+        lost = sum(self._recorder.stop().values())
+        outcome = self._measured(trial, trial.ending or Ending("aborted", "interrupted"), lost)
+        records.write_outcome(self._directory, outcome)
+        outcomes = records.read_outcomes(self._directory, range(self._settings.n))
+        records.write_set(TrialSet(self._directory, self._settings, tuple(outcomes)))
+        self._line.say(_summary(outcome))
+        if outcome.judged:
+            self._next_trial()
+        else:
+            self.end(1)
+
+    def _measured(self, trial: Trial, ending: Ending, lost: int) -> Outcome:
+        seed = self._settings.seed + self._index
+        plain = Outcome(self._index, seed, ending.result, ending.reason, trial.run_s, trial.wall_s, lost_messages=lost)
+        if plain.duration_s <= 0:
+            return plain
+        bag = Bag(records.trial_directory(self._directory, self._index) / records.BAG_DIRECTORY)
+        figures = measure.measure(self._settings.task, timeline.read(bag, trial.run_s))
+        return replace(
+            plain,
+            ticks=figures.ticks,
+            missed_ticks=figures.missed_ticks,
+            held_ticks=figures.held_ticks,
+            tick_rate_hz=figures.tick_rate_hz,
+            latency={name: timing.as_json() for name, timing in figures.latency.items()},
+            stages=[asdict(stage) for stage in figures.stages],
+            model=figures.model,
+        )
+
+    # ---- the present trial ----
+
+    def _step(self) -> None:
+        trial = self._trial
+        if trial is None:
+            return
+        if self._unasked is not None and self._unasked():
+            self._unasked = None
+        action = trial.observe(self._view())
+        if action is not None:
+            self._carry_out(trial, action)
+        if trial.done:
+            self._finish_trial(trial)
+
+    def _carry_out(self, trial: Trial, action: Action) -> None:
+        if action is Action.RECORD:
+            self._recorder.start(records.trial_directory(self._directory, self._index) / records.BAG_DIRECTORY)
+            trial.reply(True, "", self._view())
+        elif action is Action.CONFIGURE:
+            self._call(trial, action, self._configure, self._cell_parameters(), _refusal_of_parameters)
+        else:
+            self._call(trial, action, self._triggers[action], Trigger.Request(), _refusal_of_trigger)
+
+    def _call(
+        self, trial: Trial, action: Action, client: Client, request: Any, refusal: Callable[[Any], str | None]
+    ) -> None:
+        """Ask a service without waiting; the trial gets the reply when it comes, unless it gave up on it."""
+
+        def on_reply(future: Future) -> None:
+            refused = refusal(future.result())
+            if trial.pending is not action:
+                return
+            if action is Action.RESET:
+                self._ready_from_ns = self.now_ns()
+            elif action is Action.START:
+                self._started_ns = self.now_ns()
+            trial.reply(refused is None, refused or "", self._view())
+
+        def ask() -> bool:
+            if not client.service_is_ready():
+                return False
+            client.call_async(request).add_done_callback(on_reply)
+            return True
+
+        self._unasked = None if ask() else ask
+
+    def _cell_parameters(self) -> SetParameters.Request:
+        seed = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=self._settings.seed + self._index)
+        level = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=self._settings.randomness)
+        named = [ParameterMsg(name="seed", value=seed), ParameterMsg(name="randomness", value=level)]
+        return SetParameters.Request(parameters=named)
+
+    # ---- what is seen of the world ----
+
+    def _subscribe(self) -> None:
+        for topic in _WATCHED:
+            self.create_subscription(DiagnosticArray, topic, self._on_status(topic), runtime.STATUS_QOS)
+        self.create_subscription(PoseArray, topics.CELL_PART_POSES, self._on_parts, runtime.SENSOR_QOS)
+        if not self._plan.resets_cell:
+            self.create_service(Trigger, topics.TRIAL_BEGIN, self._on_begin)
+            self.create_service(Trigger, topics.TRIAL_SUCCESS, self._on_verdict(True))
+            self.create_service(Trigger, topics.TRIAL_FAILURE, self._on_verdict(False))
+
+    def _on_status(self, topic: str) -> Callable[[DiagnosticArray], None]:
+        def on_message(message: DiagnosticArray) -> None:
+            self._statuses[topic] = message
+
+        return on_message
+
+    def _on_parts(self, message: PoseArray) -> None:
+        stage = STAGES.get(self._settings.task)
+        self._stage = stage(_poses(message)) if stage and message.poses else None
+
+    def _on_begin(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success = not self._begun
+        response.message = "" if response.success else "the trial has begun already"
+        if not self._begun:
+            self._begun, self._ready_from_ns = True, self.now_ns()
+        return response
+
+    def _on_verdict(self, success: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
+        def on_request(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            response.success = self._trial is not None and self._trial.phase is Phase.RUN
+            if response.success:
+                self._verdict = Verdict(success, "judged by the operator")
+            else:
+                response.message = "no trial is running"
+            return response
+
+        return on_request
+
+    def _view(self) -> View:
+        return View(
+            ros_s=self.now_ns() / messages.NS_PER_S,
+            steady_s=time.monotonic(),
+            missing=self._missing(),
+            verdict=self._verdict or self._cells_verdict(),
+            fault=self._fault(),
+        )
+
+    def _missing(self) -> tuple[str, ...]:
+        """What the trial needs and has not seen since the reset."""
+        heard = self._recorder.newest_stamp_ns
+        missing = [name for topic, name in self._streams.items() if heard(topic) <= self._ready_from_ns]
+        # these are silent until the robot is armed, but the recorder must be there when they begin
+        missing += [name for topic, name in _COMMANDS.items() if not self._recorder.hears(topic)]
+        if not self._begun:
+            missing.append(f"the operator's call of {topics.TRIAL_BEGIN}")
+        return tuple(missing)
+
+    def _cells_verdict(self) -> Verdict | None:
+        values = self._values(topics.CELL_STATUS)
+        if values.get("success") == "true":
+            return Verdict(True, "assembled")
+        if values.get("failed"):
+            return Verdict(False, values["failed"])
+        if self._values(topics.POLICY_STATUS).get("phase") == "finished":
+            self._finished_s = self._finished_s or self.now_ns() / messages.NS_PER_S
+            if self.now_ns() / messages.NS_PER_S - self._finished_s > _REPLAY_SETTLE_S:
+                return Verdict(False, "the recorded actions ended without success")
+        return None
+
+    def _fault(self) -> str | None:
+        for topic in _WATCHED:
+            message = self._statuses.get(topic)
+            if message is None or messages.stamp_ns(message.header.stamp) <= self._started_ns:
+                continue
+            for status in message.status:
+                if status.level == runtime.ERROR:
+                    return f"{status.name}: {status.message}"
+        return None
+
+    def _values(self, topic: str) -> dict[str, str]:
+        """Values of a status of the present run; none of what was said before it."""
+        message = self._statuses.get(topic)
+        if message is None or messages.stamp_ns(message.header.stamp) <= self._started_ns:
+            return {}
+        return messages.diagnostic_values(message)
+
+    # ---- what is shown of it ----
+
+    def _show(self) -> None:
+        trial = self._trial
+        if trial is None:
+            return
+        running = trial.phase is Phase.RUN
+        phase = self._stage or trial.phase.value if running else trial.phase.value
+        missing = self._missing() if trial.phase is Phase.WAIT else ()
+        status = Status(
+            trial=self._index,
+            trials=self._settings.n,
+            seed=self._settings.seed + self._index,
+            phase=f"{phase}: {', '.join(missing)}" if missing else phase,
+            time_s=trial.run_s[1] - trial.run_s[0] if running else None,
+            limit_s=self._settings.time_limit_s,
+            tick_hz=self._tick_rate_hz() if running else None,
+            latency_ms=_number(self._values(topics.POLICY_STATUS).get("latency_ms")) if running else None,
+            rtf=_number(self._values(topics.CELL_STATUS).get("rtf")) if running else None,
+        )
+        self._line.show(status)
+        self.publish_status(topics.TRIAL_STATUS, runtime.OK, str(status), {"trial": self._index, "phase": phase})
+
+    def _tick_rate_hz(self) -> float | None:
+        """Targets a second of ROS time, over the last two seconds."""
+        self._rate.append((self.now_ns() / messages.NS_PER_S, self._recorder.count(topics.TARGET_POSE)))
+        while len(self._rate) > 2 and self._rate[-1][0] - self._rate[1][0] > _RATE_WINDOW_S:
+            self._rate.pop(0)
+        (first_s, first), (last_s, last) = self._rate[0], self._rate[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else None
+
+
+def _poses(message: PoseArray) -> NDArray[np.float64]:
+    """Poses ``(n, 7)`` of a message: position (m) and xyzw quaternion."""
+    pairs = [(pose.position, pose.orientation) for pose in message.poses]
+    return np.array([[p.x, p.y, p.z, q.x, q.y, q.z, q.w] for p, q in pairs])
+
+
+def _refusal_of_trigger(response: Trigger.Response) -> str | None:
+    return None if response.success else response.message or "no reason given"
+
+
+def _refusal_of_parameters(response: SetParameters.Response) -> str | None:
+    return next((result.reason for result in response.results if not result.successful), None)
+
+
+def _number(text: str | None) -> float | None:
+    return float(text) if text else None
+
+
+def _summary(outcome: Outcome) -> str:
+    """One line about a finished trial."""
+    text = f"trial {outcome.index + 1} (seed {outcome.seed}): {outcome.result}, {outcome.reason}"
+    if outcome.duration_s <= 0:
+        return text
+    return (
+        f"{text}; {outcome.duration_s:.1f} s, {outcome.ticks} ticks, {outcome.missed_ticks} missed, "
+        f"{outcome.rtf:.2f}x real time, {outcome.lost_messages} messages lost"
+    )
+
+
+def main() -> None:
+    """Run the node."""
+    runtime.main(TrialNode)
+
+
+if __name__ == "__main__":
+    main()
