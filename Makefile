@@ -7,15 +7,15 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 
-# DDS stays on this machine; another ROS graph on it keeps its own domain
+# DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
-export ROS_DOMAIN_ID ?= 77
 
 .PHONY: setup demo test lint format clean
 
 setup:
 	@scripts/setup.sh $(VENV)
 
+demo: export ROS_DOMAIN_ID ?= 77 # another ROS graph on this machine keeps its own domain
 demo: setup
 	$(BIN)/resip trial one_leg --n 1 --seed 0
 

@@ -118,6 +118,11 @@ def test_the_version(resip_command):
     assert resip_command("--version") == (0, f"resip {resip.__version__}\n", "")
 
 
+def test_a_commands_own_exit_status_is_the_programs(resip_command, monkeypatch):
+    monkeypatch.setattr(Greet, "run", lambda self: 3)
+    assert resip_command("greet") == (3, "", "")
+
+
 def test_the_training_packages_commands_are_there():
     assert {"expert", "collect", "train bc", "export"} <= set(cli.commands())
 
@@ -132,9 +137,8 @@ def test_help_loads_neither_torch_nor_ros_nor_a_simulator():
     code = (
         "import sys\n"
         "from resip import cli\n"
-        "sys.argv = ['resip', '--help']\n"
-        "cli.main()\n"
-        "print([name for name in ('torch', 'rclpy', 'mujoco', 'grpc', 'matplotlib') if name in sys.modules])"
+        "cli.run(['--help'])\n"
+        "print([name for name in ('torch', 'rclpy', 'mujoco', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -146,6 +150,40 @@ def test_the_program_is_on_the_environments_path():
 
     assert done.returncode == 1
     assert done.stderr.startswith("resip: error: unknown command 'nonsense'")
+
+
+class TestGraphCommands:
+    @pytest.fixture(autouse=True)
+    def _commands(self, monkeypatch):
+        monkeypatch.undo()
+
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """What the graph and the trials were asked for."""
+        asked = []
+        monkeypatch.setattr("resip.process.up", lambda arguments: asked.append(arguments) or 0)
+        monkeypatch.setattr("resip.trials.run.run_trials", lambda arguments, json: asked.append((arguments, json)))
+        return asked
+
+    def test_up_takes_the_launch_files_arguments(self, asked):
+        cli.run(["up", "one_leg", "--robot", "polymetis", "--robot-ip", "10.0.0.2", "--front-serial", "1"])
+
+        assert (asked[0].task, asked[0].robot, asked[0].robot_ip) == ("one_leg", "polymetis", "10.0.0.2")
+        assert asked[0].trials == 0
+
+    def test_trial_runs_one_unless_told_how_many(self, asked):
+        cli.run(["trial", "one_leg"])
+        cli.run(["trial", "one_leg", "--n", "10", "--seed", "4", "--json", "figures.json"])
+
+        assert [(arguments.trials, arguments.seed, json) for arguments, json in asked] == [
+            (1, 0, None),
+            (10, 4, Path("figures.json")),
+        ]
+
+    @pytest.mark.parametrize("command", ["up", "trial"])
+    def test_an_unknown_task_is_refused_with_the_tasks_there_are(self, command):
+        with pytest.raises(UnknownNameError, match="unknown task 'one_lag': did you mean 'one_leg'\\?"):
+            cli.run([command, "one_lag"])
 
 
 class TestNames:

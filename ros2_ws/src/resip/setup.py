@@ -35,6 +35,7 @@ setup(
         "rosbags>=0.10",
         "ruamel.yaml>=0.18",
         "torch>=2.1",
+        "typing-extensions>=4.10",
         "tyro>=0.9",
     ],
     extras_require={

@@ -10,26 +10,29 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
 import tyro
+from typing_extensions import Doc
 from tyro.conf import Positional
 
 import resip
 from resip.errors import ResipError, check_name
+from resip.graph import TASKS, GraphArguments
 
 _INTERRUPTED: Final = 128 + 2  # the shells' convention: 128 + SIGINT
 _ENTRY_POINTS: Final = "resip.commands"
+_TASK_HELP: Final = f"Task: {', '.join(TASKS)}."
 
 
 class Command(Protocol):
     """What a class in a mapping of commands must offer; its docstring is the command's help."""
 
-    def run(self) -> None:
-        """Do it.
+    def run(self) -> int | None:
+        """Do it; the exit status where it is not 0.
 
         Raises:
           ResipError: it failed; the program prints the message in one line and exits with status 1.
@@ -53,6 +56,34 @@ class Doctor:
         from resip import doctor
 
         doctor.examine(self.models, self.robot_ip, self.json)
+
+
+@dataclass(frozen=True)
+class Up(GraphArguments):
+    """Start the graph of a task, as `ros2 launch resip TASK.launch.py` does, until Ctrl-C."""
+
+    task: Positional[Annotated[str, Doc(_TASK_HELP)]] = field()
+
+    def run(self) -> int:
+        """Run the graph; its exit status."""
+        from resip import process
+
+        return process.up(self)
+
+
+@dataclass(frozen=True)
+class Trial(GraphArguments):
+    """Run, judge and record trials of a task on the simulated cell or the robot, then write the report."""
+
+    task: Positional[Annotated[str, Doc(_TASK_HELP)]] = field()
+    trials: Annotated[int, tyro.conf.arg(name="n"), Doc("Trials to run.")] = 1
+    json: Annotated[Path | None, Doc("Write the figures here as well.")] = None
+
+    def run(self) -> None:
+        """Run the trials, print the outcome and where the report is."""
+        from resip.trials.run import run_trials
+
+        run_trials(self, self.json)
 
 
 @dataclass(frozen=True)
@@ -107,6 +138,8 @@ class BagCheck:
 
 COMMANDS: Final[dict[str, type[Command]]] = {
     "doctor": Doctor,
+    "up": Up,
+    "trial": Trial,
     "report": Report,
     "bag info": BagInfo,
     "bag check": BagCheck,
@@ -149,8 +182,8 @@ def _command_name(arguments: Sequence[str], available: Mapping[str, type[Command
     return " ".join(words)
 
 
-def run(arguments: Sequence[str]) -> None:
-    """Carry out one command line, given without the program's name.
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line, given without the program's name; its exit status.
 
     Raises:
       ResipError: what went wrong, for the user.
@@ -160,9 +193,9 @@ def run(arguments: Sequence[str]) -> None:
     name = _command_name(arguments, available)
     if name not in available:
         print(_overview(available, name))
-        return
+        return 0
     options = arguments[len(name.split()) :]
-    tyro.cli(available[name], prog=f"resip {name}", args=options).run()
+    return tyro.cli(available[name], prog=f"resip {name}", args=options).run() or 0
 
 
 def main() -> None:
@@ -172,12 +205,13 @@ def main() -> None:
         print(f"resip {resip.__version__}")
         return
     try:
-        run(arguments)
+        status = run(arguments)
     except ResipError as error:
         print(f"resip: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

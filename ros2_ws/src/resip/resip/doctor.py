@@ -25,10 +25,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from resip.errors import ResipError
+from resip.polymetis.client import ARM_PORT, GRIPPER_PORT
 
 _PROBE_TIMEOUT_S = 60.0  # the first import of torch on a cold disk takes tens of seconds
 _CONNECT_TIMEOUT_S = 1.0
-_POLYMETIS_PORTS: Final = {"arm": 50051, "gripper": 50052}
+_POLYMETIS_PORTS: Final = {"arm": ARM_PORT, "gripper": GRIPPER_PORT}
 _SPACEMOUSE_VENDORS: Final = ("046D", "256F")  # Logitech (older models), 3Dconnexion
 _SETUP: Final = "run `make setup`"
 
