@@ -5,7 +5,7 @@ Nothing here imports Polymetis (Python 3.8, conda only), rclpy or a simulator. T
 ``session``     What the bridge node drives. ``ArmSession`` and ``GripperSession`` follow the server's rules, never
                 raise, and answer every call with a status that says why.
 
-                    session = ArmSession(ArmClient("127.0.0.1", 50051))
+                    session = ArmSession(ArmClient("127.0.0.1", 50051), SessionSettings(stale_after_s=1.0))
                     status = session.poll()          # -> ArmStatus(mode, reason, state); 100 Hz
                     status = session.arm()           # uploads the impedance controller; holds where the arm is
                     status = session.command(q_rad)  # (7,), 20 to 100 Hz; silence is a hold

@@ -12,7 +12,6 @@ import enum
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 import grpc
@@ -27,6 +26,12 @@ from resip.polymetis.statelog import StateLog
 
 STALE_AFTER_S: Final = 1.0  # a longer gap between control updates ends the controller
 WARM_UP_STEPS: Final = 5
+_CONTROLLER_INPUTS: Final = (
+    "joint_positions",
+    "joint_velocities",
+    "motor_torques_measured",
+    "motor_torques_external",
+)
 _CANCELLED: Final = grpc.StatusCode.CANCELLED
 
 
@@ -66,7 +71,9 @@ class ControllerServer:
         self._default: Any = None
         self._custom: Any = None
         self._is_terminated: Callable[[], bool] | None = None
-        self._state_tensors: dict[str, torch.Tensor] = {}
+        self._stamp = np.zeros(2, np.int32)
+        self._inputs: dict[str, NDArray[np.float32]] = {}
+        self._state_tensors: dict[str, torch.Tensor] = {}  # over the memory of the two above
         self._last_update_s: float | None = None
         self._violations = 0
 
@@ -93,13 +100,12 @@ class ControllerServer:
             default = archives.load(metadata.default_controller)
         except RuntimeError as error:
             raise ServerError(_CANCELLED, f"Failed to load default controller: {error}") from error
-        zeros = {
-            name: torch.zeros(metadata.dof)
-            for name in ("joint_positions", "joint_velocities", "motor_torques_measured", "motor_torques_external")
-        }
+        arrays = {name: np.zeros(metadata.dof, np.float32) for name in _CONTROLLER_INPUTS}
         with self._changed:
             self._metadata, self._default = metadata, default
-            self._state_tensors = {"timestamp": torch.zeros(2, dtype=torch.int32), **zeros}
+            self._stamp, self._inputs = np.zeros(2, np.int32), arrays
+            self._state_tensors = {"timestamp": torch.from_numpy(self._stamp)}
+            self._state_tensors |= {name: torch.from_numpy(array) for name, array in arrays.items()}
             self._last_update_s = self._clock()
 
     def control_update(self, state: RobotState) -> NDArray[np.float64]:
@@ -120,7 +126,7 @@ class ControllerServer:
             self._begin_step()
             torques = self._step(state)
             self._note_end()
-            self._log.append(replace(state, joint_torques_computed=torques))
+            self._log.append(state, torques)
             self._last_update_s = now_s
             self._changed.notify_all()
             return torques
@@ -143,17 +149,15 @@ class ControllerServer:
 
     def _step(self, state: RobotState) -> NDArray[np.float64]:
         """Run the controller in charge on ``state``."""
-        tensors = self._state_tensors
-        stamp = divmod(state.timestamp_ns, 1_000_000_000)
-        tensors["timestamp"].copy_(torch.tensor(stamp, dtype=torch.int32))
-        for name, tensor in tensors.items():
-            values = getattr(state, name, None)
-            if name != "timestamp" and values is not None and len(values):
-                tensor.copy_(torch.from_numpy(values))
+        self._stamp[:] = divmod(state.timestamp_ns, 1_000_000_000)
+        for name, array in self._inputs.items():
+            values = getattr(state, name)
+            if len(values):
+                array[:] = values
         controller = self._custom if self._status is Status.RUNNING else self._default
         try:
             with torch.no_grad():
-                torques = controller.forward(tensors)["joint_torques"]
+                torques = controller.forward(self._state_tensors)["joint_torques"]
         except (torch.jit.Error, RuntimeError, KeyError) as error:
             raise ServerError(_CANCELLED, f"Failed to run controller forward function: {error}") from error
         return torques.numpy().astype(np.float64)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
+from numpy.typing import NDArray
 
 from resip.control import panda
 from resip.polymetis.messages import JOINT_FIELDS, RobotState
+
+_COMPUTED: Final = JOINT_FIELDS.index("joint_torques_computed")
 
 
 class StateLog:
@@ -23,12 +28,14 @@ class StateLog:
         self.end = 0
         """Index that the next state gets."""
 
-    def append(self, state: RobotState) -> None:
-        """Log a state; fields it lacks are zeros."""
+    def append(self, state: RobotState, torques_nm: NDArray[np.float64]) -> None:
+        """Log a state with the torques ``(dof,)`` computed for it; fields it lacks are zeros."""
         row = self.end % len(self._timestamps_ns)
+        joints = self._joints[row]
         for column, name in enumerate(JOINT_FIELDS):
             values = getattr(state, name)
-            self._joints[row, column] = values if len(values) else 0.0
+            joints[column] = values if len(values) else 0.0
+        joints[_COMPUTED] = torques_nm[: panda.DOF]
         self._timestamps_ns[row] = state.timestamp_ns
         self._latencies_ms[row] = state.prev_controller_latency_ms
         self._successful[row] = state.prev_command_successful
