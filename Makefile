@@ -15,7 +15,8 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 setup:
 	@scripts/setup.sh $(VENV)
 
-demo: export ROS_DOMAIN_ID ?= 77 # another ROS graph on this machine keeps its own domain
+# another ROS graph on this machine keeps its own domain
+demo: export ROS_DOMAIN_ID ?= 77
 demo: setup
 	$(BIN)/resip trial one_leg --n 1 --seed 0
 
