@@ -18,6 +18,7 @@ POLICY_STATUS: Final = "/policy/status"
 JOINT_COMMAND: Final = "/command/joints"
 IK_STATUS: Final = "/command/status"
 
+DIAGNOSTICS: Final = "/diagnostics"
 CELL_STATUS: Final = "/cell/status"
 CELL_PART_POSES: Final = "/cell/part_poses"
 TRIAL_STATUS: Final = "/trial/status"
