@@ -2,8 +2,7 @@
 
 Every node is a process in a session of its own, so that Ctrl-C reaches this supervisor alone and the nodes
 end in order. A required node that ends takes the graph with it. Nothing outlives the supervisor: nodes get
-SIGINT, then SIGTERM, then SIGKILL, all within three seconds, and the kernel ends them if the supervisor is
-killed itself.
+SIGTERM, then SIGKILL, all within three seconds, and the kernel ends them if the supervisor is killed itself.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from typing import IO, Final
 from resip.errors import ResipError
 from resip.graph import TRIAL_NODE, GraphArguments, NodeSpec, Parameter, graph
 
-#: The nodes get SIGINT one after the other, who commands before who is commanded, each with this much time;
+#: The nodes are asked to end one after the other, who commands before who is commanded, each with this much time;
 _TURN_S: Final = 0.25
-#: then all that are left get these, with so much time in all.
-_ENDING: Final = ((signal.SIGINT, 0.5), (signal.SIGTERM, 0.4), (signal.SIGKILL, 0.4))
+#: then all that are left, with so much time in all. Not SIGINT: it is a traceback in a program that is still importing.
+_ENDING: Final = ((signal.SIGTERM, 0.8), (signal.SIGKILL, 0.4))
 _POLL_S: Final = 0.1
 _COLOURS: Final = (36, 33, 35, 32, 34, 31)
 #: Also named in ``nodes.runtime``, which cannot be imported without ROS.
@@ -171,7 +170,7 @@ def _first_ended(stop: threading.Event, ended: queue.Queue[_Process]) -> _Proces
 
 def _end_all(processes: Sequence[_Process]) -> None:
     for process in reversed(processes):
-        process.signal(signal.SIGINT)
+        process.signal(signal.SIGTERM)
         _wait([process], _TURN_S)
     for number, patience_s in _ENDING:
         for process in processes:

@@ -100,8 +100,10 @@ class DiffIkNode(runtime.ResipNode):
         self._target = None
         if reason != self._hold_reason:
             self._hold_reason = reason
-            log = self.get_logger().error if "publisher" in reason or "finite" in reason else self.get_logger().info
-            log(f"holding: {reason}")
+            if "publisher" in reason or "finite" in reason:
+                self.get_logger().error(f"holding: {reason}")
+            else:
+                self.get_logger().info(f"holding: {reason}")
 
     def _age_s(self, stamp_ns: int) -> float:
         return (self.now_ns() - stamp_ns) * 1e-9

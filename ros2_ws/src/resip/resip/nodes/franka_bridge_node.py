@@ -107,8 +107,11 @@ class FrankaBridgeNode(runtime.ResipNode):
         news = (status.mode, bool(status.reason))
         if news == self._logged:
             return
+        was_connected = self._logged is not None
         self._logged = news
-        if status.mode in (Mode.DISCONNECTED, Mode.FAULTED):
+        if not was_connected and status.mode is Mode.DISCONNECTED:
+            self.get_logger().warning(f"waiting, one try a second: {status.reason}")
+        elif status.mode in (Mode.DISCONNECTED, Mode.FAULTED):
             self.get_logger().error(f"{status.mode.value}: {status.reason}")
         else:
             self.get_logger().info(status.mode.value)

@@ -1,0 +1,140 @@
+"""What every node does: exact ticks, bounded parameters, an orderly end."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+from resip.nodes.runtime import Tick, Ticker
+
+MS = 1_000_000
+
+NODE = """
+from resip.errors import ResipError
+from resip.nodes import runtime
+
+class Example(runtime.ResipNode):
+    def __init__(self):
+        super().__init__("example")
+        self.gain = self.parameter("gain", 1.0, "A gain", (0.0, 2.0))
+        self.count = self.parameter("count", 1, "A count", (1, 3))
+        self.choice("mode", "a", "A mode", ("a", "b"))
+        {body}
+
+    def close(self):
+        print("closed", flush=True)
+
+runtime.main(Example)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the example node with a body and ROS arguments; it is gone after the test."""
+    running = []
+
+    def start_node(body="print('ready', flush=True)", *ros_args):
+        script = tmp_path / "example.py"
+        script.write_text(NODE.format(body=textwrap.indent(body, " " * 8).strip()))
+        command = [sys.executable, str(script), "--ros-args", *(part for arg in ros_args for part in ("-p", arg))]
+        environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        running.append(
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        )
+        return running[-1]
+
+    yield start_node
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_a_tick_has_the_exact_time_that_it_serves():
+    ticker = Ticker(100 * MS)
+    assert ticker.tick(203 * MS) == Tick(2, 200 * MS, 0)
+
+
+def test_a_tick_is_served_once():
+    ticker = Ticker(100 * MS)
+    assert [ticker.tick(now * MS) is not None for now in (200, 250, 299, 300)] == [True, False, False, True]
+
+
+def test_ticks_that_nobody_served_are_counted():
+    ticker = Ticker(100 * MS)
+    ticker.tick(200 * MS)
+    assert ticker.tick(510 * MS).missed == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_node_in_order_and_soon(start, number):
+    node = start()
+    assert node.stdout.readline() == "ready\n"
+    began_s = time.monotonic()
+    node.send_signal(number)
+    output, errors = node.communicate(timeout=10)
+    assert (node.returncode, output) == (0, "closed\n"), errors
+    assert "Traceback" not in errors
+    assert time.monotonic() - began_s < 5.0  # a second where the machine is idle
+
+
+@pytest.mark.parametrize(
+    ("argument", "words"),
+    [
+        ("gain:=5.0", ["example", "gain", "0 and 2"]),
+        ("gain:=high", ["example", "gain", "float"]),
+        ("count:=0", ["example", "count", "1 and 3"]),
+        ("mode:=c", ["example", "mode", "a, b"]),
+    ],
+)
+def test_a_parameter_out_of_bounds_is_one_line_and_status_1(start, argument, words):
+    node = start("pass", argument)
+    _, errors = node.communicate(timeout=20)
+    assert node.returncode == 1
+    assert "Traceback" not in errors
+    assert len(errors.strip().splitlines()) == 1, errors
+    assert all(word in errors for word in words), errors
+
+
+def test_an_error_of_a_thread_ends_the_node_with_one_line(start):
+    body = """
+def work():
+    raise ResipError("the cable is unplugged at port 3")
+self.start_thread(work)
+"""
+    node = start(body)
+    output, errors = node.communicate(timeout=20)
+    assert (node.returncode, output) == (1, "closed\n")
+    assert "Traceback" not in errors
+    assert "the cable is unplugged at port 3" in errors
+
+
+def test_a_supervised_node_ends_with_its_supervisor(start, tmp_path):
+    starter = tmp_path / "starter.py"
+    node_script = tmp_path / "example.py"
+    node_script.write_text(NODE.format(body="print('ready', flush=True)"))
+    starter.write_text(
+        "import subprocess, sys, time\n"
+        f"node = subprocess.Popen([sys.executable, {str(node_script)!r}], stdout=subprocess.PIPE, text=True)\n"
+        "node.stdout.readline()\nprint(node.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    supervisor = subprocess.Popen(
+        [sys.executable, starter], stdout=subprocess.PIPE, text=True, env={**os.environ, "RESIP_SUPERVISED": "1"}
+    )
+    pid = int(supervisor.stdout.readline())
+    supervisor.kill()
+    supervisor.communicate()
+    deadline_s = time.monotonic() + 10
+    while alive(pid):
+        assert time.monotonic() < deadline_s, "the node outlived its supervisor"
+        time.sleep(0.05)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,164 @@
+"""What tests of nodes and graphs share: a domain of their own, an observer, processes that surely end."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from resip.nodes import messages, runtime
+from std_srvs.srv import Trigger
+
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+#: Generous, for machines that do several things at once; conditions are met long before.
+PATIENCE_S = 60.0
+
+
+def own_domain() -> int:
+    """ROS domain of this test process: those of other workers do not meet it."""
+    return 10 + os.getpid() % 90
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Program:
+    """A process under test, with its output in a file; killed with all its children when the test is over."""
+
+    def __init__(self, command, log_path, **environment):
+        self.log_path = log_path
+        with log_path.open("w") as log:
+            self.popen = subprocess.Popen(
+                [sys.executable, *command],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "ROS_DOMAIN_ID": str(own_domain()), "PYTHONUNBUFFERED": "1", **environment},
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        """Everything said so far."""
+        return self.log_path.read_text()
+
+    def end(self, number=signal.SIGINT, patience_s=PATIENCE_S) -> int:
+        """Send a signal and wait for the end; the exit status."""
+        self.popen.send_signal(number)
+        return self.popen.wait(patience_s)
+
+    def kill(self) -> None:
+        """Leave nothing behind, whatever the test did."""
+        for pid in [self.popen.pid, *children(self.popen.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.popen.wait()
+
+
+def node(name, log_path, **parameters) -> Program:
+    """Start a node of the package with parameters."""
+    options = [part for key, value in parameters.items() for part in ("-p", f"{key}:={_text(value)}")]
+    return Program(["-m", f"resip.nodes.{name}", "--ros-args", *options], log_path)
+
+
+def _text(value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def children(pid) -> list[int]:
+    """Ids of a process's children that have not ended."""
+    done = subprocess.run(["ps", "-o", "pid=,stat=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
+    return [int(line.split()[0]) for line in done.stdout.splitlines() if not line.split()[1].startswith("Z")]
+
+
+def alive(pids) -> list[int]:
+    """Those of the processes that run."""
+    return [pid for pid in pids if os.path.exists(f"/proc/{pid}") and _state(pid) != "Z"]
+
+
+def _state(pid) -> str:
+    with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[0]
+    return "Z"
+
+
+class Observer:
+    """A node in the test's process that sees the graph and calls its services."""
+
+    def __init__(self, name="observer"):
+        self.context = rclpy.Context()
+        self.context.init(args=[], domain_id=own_domain())
+        self.node = Node(name, context=self.context)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._executor.add_node(self.node)
+        self.status = {}
+        self.newest = {}
+        self.seen = {}
+
+    def close(self):
+        """Leave the graph."""
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+    def watch(self, *status_topics):
+        """Keep the newest values of diagnostic topics in ``status``."""
+        for topic in status_topics:
+            self.status[topic] = {}
+            self.node.create_subscription(DiagnosticArray, topic, self._keep_status(topic), runtime.STATUS_QOS)
+
+    def hear(self, topic, kind):
+        """Keep every message of a topic in ``seen`` and the newest one in ``newest``."""
+        self.seen[topic] = []
+
+        def on_message(message):
+            self.newest[topic] = message
+            self.seen[topic].append(message)
+
+        self.node.create_subscription(kind, topic, on_message, runtime.SENSOR_QOS)
+
+    def _keep_status(self, topic):
+        def on_message(message):
+            self.status[topic] = messages.diagnostic_values(message)
+
+        return on_message
+
+    def spin(self, duration_s=0.02):
+        """Let messages in."""
+        until_s = time.monotonic() + duration_s
+        while time.monotonic() < until_s:
+            self._executor.spin_once(timeout_sec=0.01)
+
+    def wait_for(self, condition, what, patience_s=PATIENCE_S):
+        """Spin until a condition holds."""
+        until_s = time.monotonic() + patience_s
+        while not condition():
+            assert time.monotonic() < until_s, f"waited in vain for: {what}; last status {self.status}"
+            self.spin()
+
+    def wait_for_status(self, topic, patience_s=PATIENCE_S, **wanted):
+        """Spin until a status has the wanted values."""
+        self.wait_for(
+            lambda: all(self.status[topic].get(key) == value for key, value in wanted.items()),
+            f"{topic} {wanted}",
+            patience_s,
+        )
+
+    def call(self, service) -> Trigger.Response:
+        """Call a service and wait for its answer."""
+        client = self.node.create_client(Trigger, service)
+        self.wait_for(client.service_is_ready, f"service {service}")
+        future = client.call_async(Trigger.Request())
+        self.wait_for(future.done, f"answer of {service}")
+        self.node.destroy_client(client)
+        return future.result()
