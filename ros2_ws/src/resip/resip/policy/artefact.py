@@ -118,7 +118,17 @@ def load_policy(folder: Path | str, *, seed: int = 0, threads: int = 1) -> Polic
     Raises:
       ResipError: not a model folder, a missing or altered file, or a contract that differs (naming the field).
     """
-    folder = Path(folder)
+    torch.set_num_threads(threads)
+    module, manifest = load_module(Path(folder))
+    return Policy(Path(folder), manifest, module, seed)
+
+
+def load_module(folder: Path) -> tuple[torch.jit.ScriptModule, dict[str, Any]]:
+    """Verify a model folder; return its TorchScript module, for batches, and its manifest.
+
+    Raises:
+      ResipError: as `load_policy`.
+    """
     manifest = read_manifest(folder)
     for name, recorded in manifest["contract"].items():
         _check_field(folder, name, recorded, spaces.contract("image").get(name))
@@ -126,9 +136,7 @@ def load_policy(folder: Path | str, *, seed: int = 0, threads: int = 1) -> Polic
         _check_field(folder, name, None, spaces.contract("image")[name])
     for name in (MODULE_FILE, GOLDEN_FILE):
         _check_file(folder / name, manifest["sha256"][name])
-    torch.set_num_threads(threads)
-    module = torch.jit.load(str(folder / MODULE_FILE), map_location="cpu").eval()
-    return Policy(folder, manifest, module, seed)
+    return torch.jit.load(str(folder / MODULE_FILE), map_location="cpu").eval(), manifest
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

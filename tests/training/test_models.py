@@ -1,0 +1,60 @@
+"""Normaliser, views and network: ranges, pixels and the anchor that a chunk is predicted from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig, inference_scheduler
+from resip_training.models.encoder import View, ViewConfig, to_input
+from resip_training.models.normalizer import HALF_RANGE_FLOOR, Normalizer
+
+
+def test_the_datas_range_becomes_minus_one_to_one() -> None:
+    normalizer = Normalizer(2).fit(torch.tensor([[0.2, -5.0], [0.6, 1.0], [0.3, 0.0]]))
+    torch.testing.assert_close(
+        normalizer.normalize(torch.tensor([[0.2, 1.0], [0.4, -2.0]])), torch.tensor([[-1.0, 1.0], [0.0, 0.0]])
+    )
+
+
+def test_a_constant_dimension_maps_to_zero_and_a_narrow_one_is_not_blown_up() -> None:
+    normalizer = Normalizer(2).fit(torch.tensor([[0.015, 0.0152], [0.015, 0.0148]]))
+    torch.testing.assert_close(normalizer.normalize(torch.tensor([0.015, 0.0152])), torch.tensor([0.0, 0.02]))
+    torch.testing.assert_close(normalizer.half_range, torch.full((2,), HALF_RANGE_FLOOR))
+
+
+@given(st.lists(st.floats(-10, 10, width=32), min_size=3, max_size=3))
+def test_denormalising_inverts_normalising(values: list[float]) -> None:
+    normalizer = Normalizer(3).fit(torch.tensor([[0.0, -1.0, 2.0], [0.5, 1.0, 2.0]]))
+    there_and_back = normalizer.denormalize(normalizer.normalize(torch.tensor(values)))
+    torch.testing.assert_close(there_and_back, torch.tensor(values), atol=1e-5, rtol=1e-5)
+
+
+def test_a_view_is_the_window_averaged_without_its_margin() -> None:
+    images = torch.arange(240 * 320 * 3, dtype=torch.float64).remainder(251).to(torch.uint8).reshape(1, 240, 320, 3)
+    config = ViewConfig(top=8, left=16, height=32, width=48, reduction=2, margin=3)
+    view = View(config)
+
+    pixel = images[0, 8 + 2 * 5 : 8 + 2 * 6, 16 + 2 * 7 : 16 + 2 * 8].to(torch.float64).mean(dim=(0, 1))
+    assert (view.window(images)[0, 5, 7] - pixel).abs().max() <= 0.5
+    assert view.window(images).shape[1:] == config.cached_shape
+    assert view(images).shape == (1, 3, *config.input_size)
+    torch.testing.assert_close(view(images)[0, :, 2, 4], to_input(view.window(images))[0, :, 5, 7])
+
+
+def test_an_untrained_residual_denoiser_is_near_a_hold_of_the_present_pose() -> None:
+    """The anchor is the present pose in the action's units, repeated over the chunk."""
+    policy = DiffusionPolicy(PolicyConfig(), part_poses_dim=14)
+    policy.action_normalizer.centre.copy_(torch.linspace(0, 1, 10))
+    state = torch.randn(3, 16)
+    held = policy.action_normalizer.denormalize(policy.anchor(state))
+    assert held.shape == (3, 1, 10)
+    torch.testing.assert_close(held[:, 0, :9], state[:, :9])
+
+
+def test_sampling_starts_from_the_noisiest_step() -> None:
+    steps = inference_scheduler(PolicyConfig()).timesteps
+    assert steps[0] == 99
+    assert len(steps) == 8
+    assert np.all(np.diff(steps.numpy()) < 0)

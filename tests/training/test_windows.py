@@ -1,0 +1,48 @@
+"""Windows stay inside their episode, and whole episodes are held out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from resip.errors import ResipError
+from resip_training.data.windows import chunk_rows, split_episodes, steps_of
+
+EPISODES = [slice(0, 3), slice(3, 8)]
+
+
+def test_a_chunk_starts_at_its_own_step_and_repeats_the_last_action_past_the_end() -> None:
+    np.testing.assert_array_equal(
+        chunk_rows(EPISODES, horizon=4),
+        [
+            [0, 1, 2, 2],
+            [1, 2, 2, 2],
+            [2, 2, 2, 2],
+            [3, 4, 5, 6],
+            [4, 5, 6, 7],
+            [5, 6, 7, 7],
+            [6, 7, 7, 7],
+            [7, 7, 7, 7],
+        ],
+    )
+
+
+def test_the_split_is_by_episode_complete_and_follows_from_the_seed() -> None:
+    train, held_out = split_episodes(50, held_out=0.1, seed=3)
+    assert len(held_out) == 5
+    assert sorted(train + held_out) == list(range(50))
+    assert (train, held_out) == split_episodes(50, held_out=0.1, seed=3)
+    assert held_out != split_episodes(50, held_out=0.1, seed=4)[1]
+
+
+def test_a_small_set_still_holds_out_one_episode_unless_told_not_to() -> None:
+    assert len(split_episodes(5, held_out=0.05, seed=0)[1]) == 1
+    assert split_episodes(5, held_out=0.0, seed=0) == ([0, 1, 2, 3, 4], [])
+
+
+def test_holding_out_everything_is_refused() -> None:
+    with pytest.raises(ResipError, match="too few"):
+        split_episodes(1, held_out=0.1, seed=0)
+
+
+def test_the_steps_of_chosen_episodes() -> None:
+    assert steps_of(EPISODES, [1]).tolist() == [3, 4, 5, 6, 7]

@@ -1,0 +1,126 @@
+"""Success of a policy in the training environment, closed loop, over seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from resip import spaces
+from resip.policy.artefact import MANIFEST_FILE, load_module
+from resip.trials.statistics import Success
+from rich.progress import track
+from torch import Tensor
+
+from resip_training.export import ExportedPolicy
+from resip_training.render.replay import Replay
+from resip_training.sim.env import AssemblyEnv
+from resip_training.train import load_policy_of
+
+_MAX_ENVS: Final = 8
+
+#: (robot_state, front, wrist, noise) -> actions, batched: the exported module's signature.
+Predict = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+def evaluate(
+    checkpoint: Path,
+    episodes: int = 50,
+    seed: int = 0,
+    randomness: str = "low",
+    threads: int = 1,
+    json_path: Path | None = None,
+) -> dict[str, Any]:
+    """Run a policy on ``episodes`` seeds from ``seed`` on, print its success and write it to ``json_path``.
+
+    Args:
+      checkpoint: a training run, or an exported model folder.
+      episodes: number of trials.
+      seed: first seed.
+      randomness: of the resets.
+      threads: of torch and of the simulation.
+      json_path: file for the figures.
+
+    Returns:
+      The figures: ``success`` and how it was measured.
+
+    Raises:
+      ResipError: neither a run nor a model, unknown randomness, or no GL to render with.
+    """
+    torch.set_num_threads(threads)
+    predict, task, horizons = _load(checkpoint)
+    seeds = list(range(seed, seed + episodes))
+    batches = [seeds[i : i + _MAX_ENVS] for i in range(0, episodes, _MAX_ENVS)]
+    outcomes = [
+        outcome
+        for batch in track(batches, f"evaluate {task}")
+        for outcome in run_episodes(predict, task, randomness, batch, horizons, threads)
+    ]
+    success = Success.of(outcomes, seeds)
+    print(f"{checkpoint} on {task} ({randomness}), training environment: {success}")
+    figures = {
+        "task": task,
+        "randomness": randomness,
+        "checkpoint": str(checkpoint),
+        "success": success.as_json(),
+        "settings": {"environment": "training", "drive": "impedance", "action_horizon": horizons["action"]},
+    }
+    if json_path is not None:
+        json_path.write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def run_episodes(
+    predict: Predict, task: str, randomness: str, seeds: list[int], horizons: dict[str, int], threads: int
+) -> list[bool]:
+    """Run one episode for each seed, side by side; frames are rendered only where a chunk is predicted."""
+    env = AssemblyEnv(task, len(seeds), randomness, threads=threads)
+    replay = Replay(env.task)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    shape = (horizons["prediction"], spaces.ACTION_DIM)
+    observation, _ = env.reset(seed=list(seeds))
+    succeeded, over = np.zeros(len(seeds), dtype=bool), np.zeros(len(seeds), dtype=bool)
+    chunk = np.zeros((len(seeds), *shape))
+    step = 0
+    while not over.all():
+        if step % horizons["action"] == 0:
+            live = np.flatnonzero(~over)
+            noise = torch.stack([torch.randn(shape, generator=generators[i]) for i in live])
+            chunk[live] = _predict(predict, env, replay, observation, live, noise)
+        observation, _, terminated, truncated, info = env.step(chunk[:, step % horizons["action"]])
+        succeeded |= ~over & info["success"]
+        over |= terminated | truncated
+        step += 1
+    env.close()
+    replay.close()
+    return succeeded.tolist()
+
+
+def _predict(
+    predict: Predict,
+    env: AssemblyEnv,
+    replay: Replay,
+    observation: dict[str, NDArray[Any]],
+    live: NDArray[np.int64],
+    noise: Tensor,
+) -> NDArray[np.float64]:
+    state, parts = observation["robot_state"][live], observation["part_poses"][live]
+    width_m = state[:, spaces.STATE_GRIPPER_WIDTH.start]
+    joints = env.joint_positions()[live]
+    front, wrist = (torch.from_numpy(replay.render(camera, joints, width_m, parts)) for camera in spaces.CAMERAS)
+    with torch.inference_mode():
+        return predict(torch.from_numpy(state.astype(np.float32)), front, wrist, noise).numpy().astype(np.float64)
+
+
+def _load(checkpoint: Path) -> tuple[Predict, str, dict[str, int]]:
+    """A policy in its exported form, its task and horizons, from a model folder or a training run."""
+    if (checkpoint / MANIFEST_FILE).exists():
+        module, manifest = load_module(checkpoint)
+        return module, manifest["task"], manifest["horizons"]
+    policy, config = load_policy_of(checkpoint)
+    horizons = {"prediction": policy.config.prediction_horizon, "action": policy.config.action_horizon}
+    return ExportedPolicy(policy).eval(), config["data"]["provenance"]["task"], horizons
