@@ -105,7 +105,7 @@ class TrialNode(runtime.ResipNode):
             self._trial.interrupt("interrupted")
             for action in (Action.STOP, Action.DISARM):  # nobody is left to hear the answers
                 self._triggers[action].call_async(Trigger.Request())
-            self._finish_trial(self._trial)
+            self._finish_trial(self._trial, measured=False)  # there is little time to end in
         self._line.close()
         self._recorder.close()
 
@@ -134,10 +134,16 @@ class TrialNode(runtime.ResipNode):
             k += 1
         shutil.move(directory, aside)
 
-    def _finish_trial(self, trial: Trial) -> None:
+    def _finish_trial(self, trial: Trial, measured: bool = True) -> None:
         self._trial = None
         lost = sum(self._recorder.stop().values())
-        outcome = self._measured(trial, trial.ending or Ending("aborted", "interrupted"), lost)
+        ending = trial.ending or Ending("aborted", "interrupted")
+        seed = self._settings.seed + self._index
+        outcome = Outcome(
+            self._index, seed, ending.result, ending.reason, trial.run_s, trial.wall_s, lost_messages=lost
+        )
+        if measured and outcome.duration_s > 0:
+            outcome = self._measure(outcome)
         records.write_outcome(self._directory, outcome)
         outcomes = records.read_outcomes(self._directory, range(self._settings.n))
         records.write_set(TrialSet(self._directory, self._settings, tuple(outcomes)))
@@ -147,15 +153,11 @@ class TrialNode(runtime.ResipNode):
         else:
             self.end(1)
 
-    def _measured(self, trial: Trial, ending: Ending, lost: int) -> Outcome:
-        seed = self._settings.seed + self._index
-        plain = Outcome(self._index, seed, ending.result, ending.reason, trial.run_s, trial.wall_s, lost_messages=lost)
-        if plain.duration_s <= 0:
-            return plain
+    def _measure(self, outcome: Outcome) -> Outcome:
         bag = Bag(records.trial_directory(self._directory, self._index) / records.BAG_DIRECTORY)
-        figures = measure.measure(self._settings.task, timeline.read(bag, trial.run_s))
+        figures = measure.measure(self._settings.task, timeline.read(bag, outcome.run_s))
         return replace(
-            plain,
+            outcome,
             ticks=figures.ticks,
             missed_ticks=figures.missed_ticks,
             held_ticks=figures.held_ticks,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Final
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from resip.errors import ResipError
 from resip.recording.check import BagReport, inspect
+
+_WIDTH_WITH_TYPES: Final = 100
 
 
 class BagCheckError(ResipError):
@@ -44,14 +48,17 @@ def bag_check(directory: Path, json_file: Path | None = None) -> BagReport:
 
 
 def _print(report: BagReport) -> None:
-    table = Table(title=f"{report.path}, {report.duration_s:.1f} s", title_justify="left")
+    console = Console()
+    with_types = console.width >= _WIDTH_WITH_TYPES
+    table = Table(title=f"{report.path}, {report.duration_s:.1f} s", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("topic", no_wrap=True)
-    table.add_column("type", overflow="fold")
-    for name in ("count", "Hz", "gaps", "longest (s)", "lost"):
+    if with_types:
+        table.add_column("type", no_wrap=True)
+    for name in ("count", "Hz", "gaps", "longest", "lost"):
         table.add_column(name, justify="right")
     for topic in report.topics:
-        rate = f"{topic.rate_hz:.1f}" if topic.rate_hz else "-"
-        lost = "?" if topic.lost is None else str(topic.lost)
-        kind = topic.type_name.rpartition("/")[2]
-        table.add_row(topic.topic, kind, str(topic.count), rate, str(topic.gaps), f"{topic.longest_gap_s:.3f}", lost)
-    Console().print(table)
+        cells = [topic.topic, topic.type_name.rpartition("/")[2]] if with_types else [topic.topic]
+        cells += [str(topic.count), f"{topic.rate_hz:.1f}" if topic.rate_hz else "-", str(topic.gaps)]
+        cells += [f"{topic.longest_gap_s:.2f} s", "?" if topic.lost is None else str(topic.lost)]
+        table.add_row(*cells)
+    console.print(table)

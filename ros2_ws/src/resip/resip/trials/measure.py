@@ -21,7 +21,9 @@ _MS_PER_S: Final = 1e3
 LATENCIES: Final = {
     **{f"image_{camera}": f"{camera} image: taken to recorded" for camera in spaces.CAMERAS},
     "robot_state": "robot state: sampled to recorded",
-    "observation_age": "age of the front image at the tick",
+    "policy_observation_age": "age of the observation at the tick",
+    "policy_inference": "inference of a chunk (wall time)",
+    "policy_latency": "work of a policy tick (wall time)",
     "tick": "tick to published target",
     "command": "published target to next joint command",
 }
@@ -29,7 +31,7 @@ LATENCIES: Final = {
 
 @dataclass(frozen=True)
 class Measurements:
-    """What a trial measured; latencies in ms of ROS time, but for the policy's own, which it measures itself."""
+    """What a trial measured; latencies in ms of ROS time where ``LATENCIES`` says nothing else."""
 
     ticks: int
     """Targets published."""
@@ -72,8 +74,6 @@ def _latencies(trial: timeline.Timeline) -> dict[str, Timing]:
         samples["robot_state"] = states.recorded_s - states.stamped_s
     if targets := arrivals.get(topics.TARGET_POSE):
         samples["tick"] = targets.published_s - targets.stamped_s
-        if images := arrivals.get(topics.compressed(spaces.CAMERAS[0])):
-            samples["observation_age"] = _age_of_newest(targets.stamped_s, images.stamped_s)
         if commands := arrivals.get(topics.JOINT_COMMAND):
             samples["command"] = _time_to_next(targets.published_s, commands.published_s)
     # in simulation ROS time moves in steps, so that what comes within one may seem to come before its stamp
@@ -81,13 +81,6 @@ def _latencies(trial: timeline.Timeline) -> dict[str, Timing]:
     for name, values in _policy_samples(trial.policy_values).items():
         measured[f"policy_{name}"] = Timing.of(values, "ms")
     return {name: timing for name, timing in measured.items() if timing is not None}
-
-
-def _age_of_newest(moments_s: Array, events_s: Array) -> Array:
-    """Time since the last of the events at or before each moment; moments before the first event are left out."""
-    events_s = np.sort(events_s)
-    index = np.searchsorted(events_s, moments_s, side="right") - 1
-    return moments_s[index >= 0] - events_s[index[index >= 0]]
 
 
 def _time_to_next(moments_s: Array, events_s: Array) -> Array:
