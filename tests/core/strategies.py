@@ -32,5 +32,5 @@ matrices = rotvecs.map(rotation.matrix_from_rotvec)
 
 def joints(margin_rad: float = 0.0):
     """Joint positions (7,) in rad, ``margin_rad`` within the URDF's limits."""
-    ranges = zip(panda.LOWER_RAD + margin_rad, panda.UPPER_RAD - margin_rad, strict=True)
+    ranges = zip(panda.HARD_LOWER_RAD + margin_rad, panda.HARD_UPPER_RAD - margin_rad, strict=True)
     return st.tuples(*(st.floats(float(low), float(high)) for low, high in ranges)).map(np.array)

@@ -10,8 +10,8 @@ from strategies import components, joints, matrices, unit_vectors
 
 SETTINGS = ik.IkSettings()
 PATIENT = ik.IkSettings(iterations=200, posture_gain=0.0)
-LOWER_RAD = panda.LOWER_RAD + SETTINGS.limit_margin_rad
-UPPER_RAD = panda.UPPER_RAD - SETTINGS.limit_margin_rad
+LOWER_RAD = panda.HARD_LOWER_RAD + SETTINGS.limit_margin_rad
+UPPER_RAD = panda.HARD_UPPER_RAD - SETTINGS.limit_margin_rad
 
 anywhere_m = st.tuples(components, components, components).map(lambda v: 3.0 * np.array(v))
 

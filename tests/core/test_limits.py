@@ -75,7 +75,7 @@ def test_unsound_joint_commands_are_refused_by_the_joints_name():
     far[2] += LIMITS.max_joint_lead_rad + 0.01
     assert "panda_joint3" in check_joint_command(far, panda.RESET_RAD, LIMITS)
     near_limit = panda.RESET_RAD.copy()
-    near_limit[3] = panda.UPPER_RAD[3] - LIMITS.joint_margin_rad / 2
+    near_limit[3] = panda.HARD_UPPER_RAD[3] - LIMITS.joint_margin_rad / 2
     assert "panda_joint4" in check_joint_command(near_limit, near_limit, LIMITS)
     bad = panda.RESET_RAD.copy()
     bad[6] = np.inf

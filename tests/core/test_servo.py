@@ -51,7 +51,7 @@ def test_no_joint_is_ever_commanded_faster_than_its_limit(taken):
     commands = follow(path(taken))
 
     speed_rad_s = np.abs(np.diff(commands, axis=0)) / STEP_S
-    assert np.all(speed_rad_s <= panda.VELOCITY_RAD_S + 1e-9)
+    assert np.all(speed_rad_s <= panda.COMMAND_VELOCITY_RAD_S + 1e-9)
 
 
 @given(steps)
@@ -59,8 +59,8 @@ def test_the_command_never_leaves_the_joint_limits(taken):
     commands = follow(path(taken))
 
     margin_rad = ik.IkSettings().limit_margin_rad - 1e-12
-    assert np.all(commands >= panda.LOWER_RAD + margin_rad)
-    assert np.all(commands <= panda.UPPER_RAD - margin_rad)
+    assert np.all(commands >= panda.HARD_LOWER_RAD + margin_rad)
+    assert np.all(commands <= panda.HARD_UPPER_RAD - margin_rad)
 
 
 @given(steps)

@@ -35,7 +35,7 @@ class Renderer:
         model: mujoco.MjModel,
         width: int = spaces.IMAGE_WIDTH,
         height: int = spaces.IMAGE_HEIGHT,
-        shadows: bool = True,
+        shadows: bool = False,
     ) -> None:
         """Prepare to render ``model``.
 

@@ -34,8 +34,8 @@ class IkSettings:
     """Share of the distance to the posture that one step closes in the null space."""
     max_step_rad: float = 0.25
     """Largest change of one joint in one Newton step."""
-    limit_margin_rad: float = 0.2
-    """Distance kept from the URDF limits: inside the robot's own soft limit, where it pushes back."""
+    limit_margin_rad: float = panda.SOFT_MARGIN_RAD
+    """Distance kept from the joints' hard limits."""
 
 
 #: Rest posture that the redundant joint is drawn to: the reference's reset pose.
@@ -72,8 +72,8 @@ def step(q_rad: ArrayLike, target: spaces.Pose, settings: IkSettings) -> Array:
     change = (transposed @ solved)[..., 0] + posture
     largest = np.max(np.abs(change), axis=-1, keepdims=True)
     change *= np.minimum(1.0, settings.max_step_rad / np.maximum(largest, settings.max_step_rad))
-    lower = panda.LOWER_RAD + settings.limit_margin_rad
-    upper = panda.UPPER_RAD - settings.limit_margin_rad
+    lower = panda.HARD_LOWER_RAD + settings.limit_margin_rad
+    upper = panda.HARD_UPPER_RAD - settings.limit_margin_rad
     return np.clip(q + change, lower, upper)
 
 

@@ -95,7 +95,7 @@ def check_joint_command(q_rad: ArrayLike, measured_rad: ArrayLike, limits: Limit
     if not np.all(np.isfinite(q)):
         return f"the joint command is not finite at {panda.JOINT_NAMES[int(np.flatnonzero(~np.isfinite(q))[0])]}"
     margin_rad = limits.joint_margin_rad - 1e-9
-    outside = np.flatnonzero((q < panda.LOWER_RAD + margin_rad) | (q > panda.UPPER_RAD - margin_rad))
+    outside = np.flatnonzero((q < panda.HARD_LOWER_RAD + margin_rad) | (q > panda.HARD_UPPER_RAD - margin_rad))
     if outside.size:
         joint = int(outside[0])
         return f"{panda.JOINT_NAMES[joint]} is commanded to {q[joint]:.3f} rad, too near its limit"

@@ -25,6 +25,15 @@ UPPER_RAD: Final = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.
 VELOCITY_RAD_S: Final = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
 EFFORT_NM: Final = np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0])
 
+# What the robot client (Polymetis' ``franka_panda_client``) lets pass: beyond it the motion is stopped.
+HARD_LOWER_RAD: Final = np.array([-2.80, -1.66, -2.80, -2.97, -2.80, 0.08, -2.80])
+HARD_UPPER_RAD: Final = np.array([2.80, 1.66, 2.80, -0.17, 2.80, 3.65, 2.80])
+HARD_VELOCITY_RAD_S: Final = np.array([2.075, 2.075, 2.075, 2.075, 2.51, 2.51, 2.51])
+#: Within this distance of a hard limit the robot client pushes back; commands stay out of it.
+SOFT_MARGIN_RAD: Final = 0.2
+#: Fastest that joints are commanded: below where the robot client begins to brake (0.5 rad/s before its limit).
+COMMAND_VELOCITY_RAD_S: Final = np.array([1.5, 1.5, 1.5, 1.5, 2.0, 2.0, 2.0])
+
 #: The reference's reset pose: fingertip at about (0.567, 0.055, 0.124) m, gripper pointing down.
 RESET_RAD: Final = np.array([-0.02630888, 0.3758795, 0.12485036, -2.1383357, -0.09431414, 2.49649072, 0.01921718])
 

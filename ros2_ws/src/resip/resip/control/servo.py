@@ -41,13 +41,13 @@ class PoseServo:
     def set_target(self, target: spaces.Pose, time_s: ArrayLike) -> None:
         """Reach ``target`` (batched) one control period after ``time_s``, from wherever the command is then.
 
-        Slower where a joint would exceed its velocity limit.
+        Slower where a joint would exceed ``panda.COMMAND_VELOCITY_RAD_S``.
         """
         time_s = np.broadcast_to(np.asarray(time_s, dtype=np.float64), self._start_time_s.shape)
         self._start = self.sample(time_s)
         self._start_time_s = time_s.copy()
         self._goal = ik.solve(self._goal, target, self._settings)
-        slowest = np.max(np.abs(self._goal - self._start) / panda.VELOCITY_RAD_S, axis=-1)
+        slowest = np.max(np.abs(self._goal - self._start) / panda.COMMAND_VELOCITY_RAD_S, axis=-1)
         self._duration_s = np.maximum(slowest, spaces.CONTROL_PERIOD_S)
 
     def sample(self, time_s: ArrayLike) -> Array:

@@ -33,7 +33,7 @@ class ImpedanceSettings:
     """Stiffness and damping; the defaults are those the paper's robot ran with."""
     interpolation_s: float = 0.02
     """Time in which the set point reaches a new target: two periods of a 100 Hz command, so a late one is not felt."""
-    slew_rad_s: tuple[float, ...] = (1.5, 1.5, 1.5, 1.5, 2.0, 2.0, 2.0)
+    slew_rad_s: tuple[float, ...] = tuple(float(v) for v in panda.COMMAND_VELOCITY_RAD_S)
     """Fastest motion of the set point, 7: below the speed at which the robot client starts to brake."""
     watchdog_s: float = 0.2
     """Silence after which the set point stays where it is."""

@@ -6,10 +6,12 @@ from typing import Final
 
 import numpy as np
 
+from resip.control import panda
+
 # Exceeding one of these stops the motion; the robot client recovers after a second.
-JOINT_LOWER_RAD: Final = np.array([-2.80, -1.66, -2.80, -2.97, -2.80, 0.08, -2.80])
-JOINT_UPPER_RAD: Final = np.array([2.80, 1.66, 2.80, -0.17, 2.80, 3.65, 2.80])
-JOINT_VELOCITY_RAD_S: Final = np.array([2.075, 2.075, 2.075, 2.075, 2.51, 2.51, 2.51])
+JOINT_LOWER_RAD: Final = panda.HARD_LOWER_RAD
+JOINT_UPPER_RAD: Final = panda.HARD_UPPER_RAD
+JOINT_VELOCITY_RAD_S: Final = panda.HARD_VELOCITY_RAD_S
 EE_LOWER_M: Final = np.array([0.1, -0.4, -0.05])
 EE_UPPER_M: Final = np.array([1.0, 0.4, 1.0])
 
@@ -17,7 +19,7 @@ EE_UPPER_M: Final = np.array([1.0, 0.4, 1.0])
 TORQUE_NM: Final = np.array([86.0, 86.0, 86.0, 86.0, 11.5, 11.5, 11.5])
 
 # Within these distances of a limit the robot client pushes back, so a target there is not reached exactly.
-JOINT_MARGIN_RAD: Final = 0.2
+JOINT_MARGIN_RAD: Final = panda.SOFT_MARGIN_RAD
 VELOCITY_MARGIN_RAD_S: Final = 0.5
 JOINT_SPRING_NM_RAD: Final = 50.0
 VELOCITY_DAMPING_NMS_RAD: Final = 20.0
