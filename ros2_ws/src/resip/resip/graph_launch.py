@@ -7,15 +7,24 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from launch.actions import DeclareLaunchArgument, EmitEvent, LogInfo, OpaqueFunction, RegisterEventHandler
+from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction, RegisterEventHandler
 from launch.event_handlers import OnProcessExit
 from launch.events import Shutdown
+from launch.events.process import ProcessExited
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription
 from resip.errors import ResipError
-from resip.graph import GraphArguments, NodeSpec, argument_choices, argument_help, arguments_from_strings, graph
+from resip.graph import (
+    TRIAL_NODE,
+    GraphArguments,
+    NodeSpec,
+    argument_choices,
+    argument_help,
+    arguments_from_strings,
+    graph,
+)
 
 
 def describe(task: str) -> LaunchDescription:
@@ -53,5 +62,12 @@ def _actions(spec: NodeSpec, params_file: str) -> list[Any]:
     )
     if not spec.required:
         return [node]
-    end = [LogInfo(msg=f"{spec.name} has ended, and the graph with it"), EmitEvent(event=Shutdown(reason=spec.name))]
-    return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=end))]
+
+    def on_exit(event: ProcessExited, context: LaunchContext) -> list[Any]:
+        if context.is_shutdown:
+            return []
+        if spec.name == TRIAL_NODE and event.returncode == 0:
+            return [EmitEvent(event=Shutdown(reason="the trials are done"))]
+        raise ResipError(f"{spec.name} ended with status {event.returncode}, and the graph with it")
+
+    return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=on_exit))]

@@ -72,8 +72,8 @@ class PolicyNode(runtime.ResipNode):
         self._inputs = Synchroniser(self._streams, skew_s, age_s)
         self._chunks = ChunkExecutor(horizon)
         self._worker = ThreadPoolExecutor(1)
-        self._pending: Future[_Inference] | None = None
         self._limits = Limits()
+        self._begin()
         self._idle()
         self._connect()
 
@@ -82,8 +82,13 @@ class PolicyNode(runtime.ResipNode):
         self._phase, self._reason = phase, reason
         self._chunks.reset()
         self._previous: spaces.Pose | None = None
-        self._first_tick = self._missed = self._n_chunks = 0
         self._inference_ms: float | None = None
+
+    def _begin(self) -> None:
+        """Count from nothing, and wait for the first chunk."""
+        self._idle("waiting")
+        self._ticks = self._missed = self._n_chunks = 0
+        self._pending: Future[_Inference] | None = None  # what is still computed belongs to the last run
 
     def _connect(self) -> None:
         self._target_pose = self.create_publisher(PoseStamped, topics.TARGET_POSE, self.command_qos())
@@ -104,8 +109,7 @@ class PolicyNode(runtime.ResipNode):
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _on_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._idle("waiting")
-        self._pending = None  # what is still computed belongs to the last run
+        self._begin()
         if self._policy is not None:
             self._worker.submit(self._policy.reset, self._seed)
         response.success, response.message = True, f"{self._model['model']} started"
@@ -121,8 +125,8 @@ class PolicyNode(runtime.ResipNode):
     def _on_tick(self, tick: runtime.Tick) -> None:
         started_s = time.perf_counter()
         if self._phase in ("waiting", "running", "holding"):
-            self._missed += tick.missed if self._first_tick else 0
-            self._first_tick = self._first_tick or tick.index
+            self._missed += tick.missed if self._ticks else 0
+            self._ticks += 1
             try:
                 self._advance(tick)
             except ResipError as error:
@@ -199,7 +203,7 @@ class PolicyNode(runtime.ResipNode):
         age_s = self._inputs.age_s(tick.time_ns * 1e-9)
         values = {
             "phase": self._phase,
-            "tick": tick.index - self._first_tick if self._first_tick else 0,
+            "ticks": self._ticks,
             "missed_ticks": self._missed,
             "chunk": self._n_chunks,
             "latency_ms": latency_ms,
