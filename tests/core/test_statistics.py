@@ -49,6 +49,11 @@ def test_a_success_figure_has_counts_rate_interval_and_seeds():
     assert figure["interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
 
 
+def test_a_success_figure_reads_as_counts_rate_and_interval():
+    assert str(Success.of([True, False], seeds=[0, 1])) == "1/2 (50%, 95 % interval 9% to 91%)"
+    assert str(Success.of([], seeds=[])) == "no trial was judged"
+
+
 def test_a_timing_has_median_tail_count_and_unit():
     timing = Timing.of(np.arange(1, 101), "ms")
     assert timing is not None

@@ -359,7 +359,7 @@ def _number(text: str | None) -> float | None:
 def _summary(outcome: Outcome) -> str:
     """One line about a finished trial."""
     text = f"trial {outcome.index + 1} (seed {outcome.seed}): {outcome.result}, {outcome.reason}"
-    if outcome.duration_s <= 0:
+    if not outcome.ticks:
         return text
     return (
         f"{text}; {outcome.duration_s:.1f} s, {outcome.ticks} ticks, {outcome.missed_ticks} missed, "

@@ -55,6 +55,8 @@ class Success:
         return {**asdict(self), "interval": list(self.interval), "seeds": list(self.seeds)}
 
     def __str__(self) -> str:
+        if self.n == 0:
+            return "no trial was judged"
         low, high = self.interval
         return f"{self.k}/{self.n} ({self.rate:.0%}, 95 % interval {low:.0%} to {high:.0%})"
 
