@@ -34,10 +34,10 @@ class Limits:
     """A target farther than this from the one before is an error of the policy."""
     max_jump_rad: float = 2.0
     """A target turned more than this from the one before is an error of the policy."""
-    joint_margin_rad: float = 0.2
-    """Distance kept from the joint limits: the width of the robot client's soft limit."""
-    max_joint_lead_rad: float = 0.5
-    """Most that a joint command may be away from where the joint is: the arm lags far less behind sound ones."""
+    joint_margin_rad: float = panda.SOFT_MARGIN_RAD
+    """Distance kept from the joints' hard limits."""
+    max_joint_lead_rad: float = 1.0
+    """Most that a joint command may be away from where the joint is: twice the arm's lag at full speed."""
 
 
 def check_action(action: ArrayLike, previous: spaces.Pose, limits: Limits) -> str | None:

@@ -1,0 +1,222 @@
+"""The policy node alone, between a fake clock, fake cameras and a fake robot: when it speaks and when it holds."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from geometry_msgs.msg import PoseStamped
+from resip import spaces, topics
+from resip.control import panda
+from resip.nodes import messages, runtime
+from resip.policy import artefact
+from resip.policy.replay import save_actions
+from ros_harness import Observer, node
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image, JointState
+
+STEP_NS = 10_000_000
+TICK_NS = 100_000_000
+FRAME = np.full((spaces.IMAGE_HEIGHT, spaces.IMAGE_WIDTH, 3), 50, np.uint8)
+
+
+class StayThere(torch.nn.Module):
+    """Stays where the robot is; says what is not a number once the front image is bright."""
+
+    def forward(
+        self, robot_state: torch.Tensor, front: torch.Tensor, wrist: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
+        pose = torch.cat([robot_state[:, :9], torch.full_like(robot_state[:, :1], -1.0)], dim=1)
+        actions = pose[:, None, :].expand(-1, 32, -1).clone()
+        if int(front[0, 0, 0, 0]) > 200:
+            actions[:, 5:] = float("nan")
+        return actions
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    module = torch.jit.script(StayThere())
+    module.save(str(folder / artefact.MODULE_FILE))
+    state = panda.robot_state(panda.RESET_RAD, np.zeros(7), 0.06)[None].astype(np.float32)
+    golden = {"robot_state": state, "front": FRAME[None], "wrist": FRAME[None], "noise": np.zeros((1, 32, 10), "f4")}
+    actions = module(*map(torch.from_numpy, golden.values())).numpy()
+    np.savez(folder / artefact.GOLDEN_FILE, allow_pickle=False, **golden, actions=actions)
+    manifest = {
+        "format": artefact.FORMAT,
+        "format_version": artefact.FORMAT_VERSION,
+        "contract": spaces.contract("image"),
+        "horizons": {"observation": 1, "prediction": 32, "action": 8},
+        "sha256": {name: artefact.file_sha256(folder / name) for name in (artefact.MODULE_FILE, artefact.GOLDEN_FILE)},
+    }
+    (folder / artefact.MANIFEST_FILE).write_text(json.dumps(manifest))
+    return folder
+
+
+class Surroundings(Observer):
+    """Everything that the node listens to, on a clock that the test turns."""
+
+    def __init__(self):
+        super().__init__()
+        self.watch(topics.POLICY_STATUS)
+        self.hear(topics.TARGET_POSE, PoseStamped)
+        self.hear(topics.TARGET_GRIPPER, JointState)
+        self._clock = self.node.create_publisher(Clock, topics.CLOCK, runtime.CLOCK_QOS)
+        self._joints = self.node.create_publisher(JointState, topics.JOINT_STATES, runtime.SENSOR_QOS)
+        self._images = {
+            name: self.node.create_publisher(Image, topics.image(name), runtime.SENSOR_QOS) for name in spaces.CAMERAS
+        }
+        self.frames = dict.fromkeys(spaces.CAMERAS, FRAME)
+        self.time_ns = 0
+
+    def pass_time(self, ticks=1):
+        """Let ticks of 0.1 s go by; returns when the node has reported the last of them."""
+        for _ in range(ticks * TICK_NS // STEP_NS):
+            self.time_ns += STEP_NS
+            if self.time_ns % TICK_NS == 0:
+                self._publish_frames()
+            names = (*panda.JOINT_NAMES, *panda.FINGER_NAMES)
+            q = np.append(panda.RESET_RAD, [0.03, 0.03])
+            self._joints.publish(messages.joint_state(names, q, self.time_ns, np.zeros(9), np.zeros(9)))
+            self._clock.publish(Clock(clock=messages.time_msg(self.time_ns)))
+            self.spin(0.003)
+
+    def _publish_frames(self):
+        for name, frame in self.frames.items():
+            if frame is not None:
+                self._images[name].publish(messages.image_msg(frame, self.time_ns, name))
+
+    def pass_time_until(self, **wanted):
+        """Let time go by until the policy's status has the wanted values."""
+
+        def as_wanted():
+            self.pass_time()
+            return all(self.status[topics.POLICY_STATUS].get(key) == value for key, value in wanted.items())
+
+        self.wait_for(as_wanted, f"policy status {wanted}")
+
+    @property
+    def reason(self):
+        return self.status[topics.POLICY_STATUS]["reason"]
+
+    def silent(self):
+        """Whether no target comes for three ticks."""
+        self.spin(0.1)
+        count = len(self.seen[topics.TARGET_POSE])
+        self.pass_time(3)
+        self.spin(0.1)
+        return len(self.seen[topics.TARGET_POSE]) == count
+
+
+@pytest.fixture
+def surroundings():
+    surroundings = Surroundings()
+    yield surroundings
+    surroundings.close()
+
+
+@pytest.fixture
+def policy_node(tmp_path):
+    """Start the node; it is gone after the test."""
+    programs = []
+
+    def start(policy):
+        programs.append(node("policy_node", tmp_path / "policy.log", policy=policy, use_sim_time=True))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.kill()
+
+
+def test_it_says_nothing_before_it_is_started(policy_node, surroundings, model):
+    policy_node(model)
+    surroundings.pass_time_until(phase="idle")
+    assert surroundings.silent()
+
+
+def test_its_targets_have_the_exact_times_of_the_ticks(policy_node, surroundings, model):
+    policy_node(model)
+    surroundings.pass_time_until(phase="idle")
+    assert surroundings.call(topics.POLICY_START).success
+    surroundings.pass_time_until(phase="running")
+    surroundings.pass_time(20)
+    surroundings.wait_for_status(topics.POLICY_STATUS, phase="running")
+    stamps_ns = np.array([messages.stamp_ns(m.header.stamp) for m in surroundings.seen[topics.TARGET_POSE]])
+    assert len(stamps_ns) >= 20
+    assert np.all(stamps_ns % TICK_NS == 0)
+    assert np.all(np.diff(stamps_ns) == TICK_NS)
+    pose = messages.pose_from_msg(surroundings.newest[topics.TARGET_POSE].pose)
+    np.testing.assert_allclose(pose.position, panda.ee_pose(panda.RESET_RAD).position, atol=1e-6)
+    assert surroundings.newest[topics.TARGET_GRIPPER].position[0] == spaces.GRIPPER_OPEN
+    assert surroundings.status[topics.POLICY_STATUS]["missed_ticks"] == "0"
+    assert surroundings.call(topics.POLICY_STOP).success
+    assert surroundings.silent()
+
+
+def test_what_is_not_a_number_stops_it(policy_node, surroundings, model):
+    program = policy_node(model)
+    surroundings.pass_time_until(phase="idle")
+    surroundings.call(topics.POLICY_START)
+    surroundings.pass_time_until(phase="running")
+    surroundings.frames["front"] = np.full_like(FRAME, 255)
+    surroundings.pass_time_until(phase="stopped")
+    assert "not finite at action 5" in surroundings.reason
+    assert surroundings.silent()
+    assert program.log.count("stopped, the arm holds") == 1
+    assert "Traceback" not in program.log
+
+    surroundings.frames["front"] = FRAME
+    surroundings.call(topics.POLICY_START)
+    surroundings.pass_time_until(phase="running")
+
+
+def test_a_camera_that_vanishes_is_named_and_waited_for(policy_node, surroundings, model):
+    program = policy_node(model)
+    surroundings.pass_time_until(phase="idle")
+    surroundings.call(topics.POLICY_START)
+    surroundings.pass_time_until(phase="running")
+    surroundings.frames["wrist"] = None
+    surroundings.pass_time_until(phase="holding")
+    assert surroundings.reason.startswith("nothing has come from wrist for")
+    assert surroundings.silent()
+    assert program.log.count("nothing has come from wrist") == 1
+
+    surroundings.frames["wrist"] = FRAME
+    surroundings.pass_time_until(phase="running")
+
+
+def test_an_image_of_the_wrong_size_stops_it(policy_node, surroundings, model):
+    policy_node(model)
+    surroundings.pass_time_until(phase="idle")
+    surroundings.frames["front"] = np.zeros((100, 100, 3), np.uint8)
+    surroundings.call(topics.POLICY_START)
+    surroundings.pass_time_until(phase="stopped")
+    assert "/front/color/image_raw" in surroundings.reason
+    assert "(100, 100, 3)" in surroundings.reason
+
+
+def test_recorded_actions_that_jump_stop_it(policy_node, surroundings, tmp_path):
+    home = panda.ee_pose(panda.RESET_RAD)
+    far = spaces.pack_action(home.position + [0.0, 0.0, 0.5], home.matrix, -1.0)
+    near = spaces.pack_action(home.position, home.matrix, -1.0)
+    save_actions(tmp_path / "jump.npz", np.array([near] * 5 + [far] * 5))
+    policy_node(f"replay:{tmp_path / 'jump.npz'}")
+    surroundings.pass_time_until(phase="idle")
+    surroundings.call(topics.POLICY_START)
+    surroundings.pass_time_until(phase="stopped")
+    assert "jumps by 0.500 m" in surroundings.reason
+    assert len(surroundings.seen[topics.TARGET_POSE]) == 5
+
+
+def test_an_altered_model_is_refused_in_one_line(policy_node, model, tmp_path):
+    altered = tmp_path / "altered"
+    altered.mkdir()
+    for path in model.iterdir():
+        (altered / path.name).write_bytes(path.read_bytes())
+    with (altered / artefact.MODULE_FILE).open("ab") as file:
+        file.write(b"0")
+    program = policy_node(altered)
+    assert program.popen.wait(60) == 1
+    assert len(program.log.strip().splitlines()) == 1
+    assert str(altered / artefact.MODULE_FILE) in program.log
