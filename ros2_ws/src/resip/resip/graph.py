@@ -199,4 +199,5 @@ def _trials(arguments: GraphArguments) -> NodeSpec:
         time_limit_s=arguments.time_limit_s,
         out_dir=arguments.record,
         record_raw=arguments.record_raw,
+        images=not arguments.headless,
     )
