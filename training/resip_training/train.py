@@ -36,7 +36,7 @@ CHECKPOINT_FILE: Final = "checkpoint.safetensors"
 METRICS_FILE: Final = "metrics.json"
 
 _SAVE_EVERY_S: Final = 120.0
-_VALIDATIONS: Final = 20  # over a whole run
+_VALIDATIONS: Final = 10  # over a whole run
 _LOG_EVERY_STEPS: Final = 20
 
 

@@ -25,7 +25,7 @@ from resip_training.data.windows import chunk_rows, split_episodes, steps_of
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig, training_scheduler
 
 _MOVES_M: Final = 0.02  # a part displaced by more than this within an episode takes part in the task
-_VALIDATION_STEPS: Final = 512
+_VALIDATION_STEPS: Final = 256
 _VALIDATION_BATCH: Final = 64
 
 
