@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 from pathlib import Path
 
 import mujoco
@@ -10,7 +11,7 @@ from resip import spaces
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from resip_training.data.store import DemoWriter, Episode, Provenance
-from resip_training.experts.rollout import Trajectory, run_expert
+from resip_training.experts.rollout import Disturbance, Trajectory, run_expert
 from resip_training.render.replay import Replay
 from resip_training.sim import env, tasks
 
@@ -26,7 +27,13 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
     """
     description = tasks.get(task)
     tasks.randomness(description, randomness)
-    simulator = {"name": f"mujoco {mujoco.__version__}", "timestep_s": env.TIMESTEP_S, "drive": "impedance"}
+    disturbance = Disturbance()
+    simulator = {
+        "name": f"mujoco {mujoco.__version__}",
+        "timestep_s": env.TIMESTEP_S,
+        "drive": "impedance",
+        "disturbance": asdict(disturbance),
+    }
     writer = DemoWriter(out, Provenance(task, randomness, "expert", description.part_names, simulator))
     replay = Replay(description)
     columns = (
@@ -41,7 +48,7 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
         fresh = (s for s in itertools.count(seed) if s not in writer.seeds)
         while len(writer.seeds) < demos:
             seeds = list(itertools.islice(fresh, min(_BATCH, demos - len(writer.seeds))))
-            for run in run_expert(task, randomness, seeds, threads=threads):
+            for run in run_expert(task, randomness, seeds, threads=threads, disturbance=disturbance):
                 if run.success:
                     writer.append(_episode(run, replay))
                     progress.update(bar, completed=len(writer.seeds))

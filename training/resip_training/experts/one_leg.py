@@ -35,6 +35,9 @@ _SQUARE: Final = np.stack([[0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]],
 #: The hole that the leg goes into: the one in the obstacle's corner side away from the walls.
 _SEAT_LOCAL_M: Final = np.array([0.05625, 0.046875, -0.05625])
 _LEG_WIDTH_M: Final = (0.026, 0.033)  # what a gripper closed on the 30 mm leg reads
+#: The leg that lies nearest; the open fingers keep off it.
+_NEIGHBOUR: Final = "square_table_leg3"
+_NEIGHBOUR_OFFSET_M: Final = 0.007
 _LEG_FREE_WIDTH_M: Final = 0.048
 _TILT_RAD: Final = np.deg2rad(50.0)
 _CARRY_HEIGHT_M: Final = 0.045
@@ -145,7 +148,7 @@ def _pick_leg(scene: Scene) -> Plan:
         return spaces.Pose(leg.position + 0.006 * axis + 0.003 * _UP, _nearest_grip(now, approach, np.cross(_UP, axis)))
 
     scene = yield from motion.move(scene, lambda now: motion.backed_off(grasp(now), 0.08), OPEN, TRAVEL, 0.02, 0.25)
-    scene = yield from motion.move(scene, grasp, OPEN, APPROACH)
+    scene = yield from motion.move(scene, grasp, OPEN, APPROACH, 0.007)
     return (yield from motion.hold(scene, CLOSE, lambda now: now.width_m < _LEG_WIDTH_M[1]))
 
 

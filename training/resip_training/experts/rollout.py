@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from resip import spaces
+from resip import rotation, spaces
 from resip.errors import UnknownNameError
 
 from resip_training.experts import motion, one_leg
@@ -21,8 +21,24 @@ EXPERTS: Final = MappingProxyType({"one_leg": one_leg.plan})
 
 
 @dataclass(frozen=True)
+class Disturbance:
+    """Random errors in what the arm is told, so that demonstrations show how to recover from them.
+
+    The error wanders (a first-order process); what is recorded is the expert's own action, the right one at
+    the place that the error led to. Source: DART, Laskey et al. 2017.
+    """
+
+    position_m: float = 0.003
+    """Standard deviation on each axis."""
+    rotation_rad: float = 0.025
+    """Standard deviation about each axis."""
+    memory: float = 0.85
+    """Share of the error that lasts from one step to the next."""
+
+
+@dataclass(frozen=True)
 class Trajectory:
-    """One episode of T control steps; row t is what was seen at step t and the action then sent."""
+    """One episode of T control steps; row t is what was seen at step t and the expert's action."""
 
     seed: int
     success: bool
@@ -45,8 +61,19 @@ class Trajectory:
 class _World:
     """One environment's expert and what it has recorded so far."""
 
-    def __init__(self, task: str, part_names: tuple[str, ...], seed: int, state: Array, parts: Array) -> None:
+    def __init__(
+        self,
+        task: str,
+        part_names: tuple[str, ...],
+        seed: int,
+        state: Array,
+        parts: Array,
+        disturbance: Disturbance | None,
+    ) -> None:
         self.seed = seed
+        self._disturbance = disturbance
+        self._rng = np.random.default_rng([seed, 1])
+        self._error = np.zeros(6)
         self._names = part_names
         self._plan = EXPERTS[task](motion.unpack(state, parts, part_names))
         self.action = next(self._plan)
@@ -58,13 +85,29 @@ class _World:
     def act(self, state: Array, parts: Array) -> None:
         self.action = self._plan.send(motion.unpack(state, parts, self._names))
 
+    def told(self) -> Array:
+        """What the arm is told: the expert's action with the error that has built up."""
+        if self._disturbance is None:
+            return self.action
+        size = np.repeat([self._disturbance.position_m, self._disturbance.rotation_rad], 3)
+        memory = self._disturbance.memory
+        self._error = memory * self._error + np.sqrt(1 - memory**2) * size * self._rng.standard_normal(6)
+        pose = spaces.action_pose(self.action)
+        turned = rotation.matrix_from_rotvec(self._error[3:]) @ pose.matrix
+        return spaces.pack_action(pose.position + self._error[:3], turned, self.action[spaces.ACTION_GRIPPER.start])
+
     def trajectory(self, success: bool, fallen: bool) -> Trajectory:
         state, parts, joints, action, reward = (np.array(column) for column in zip(*self._rows, strict=True))
         return Trajectory(self.seed, success, fallen, state, parts, joints, action, reward)
 
 
 def run_expert(
-    task: str, randomness: str, seeds: Sequence[int], num_envs: int = 8, threads: int = 1
+    task: str,
+    randomness: str,
+    seeds: Sequence[int],
+    num_envs: int = 8,
+    threads: int = 1,
+    disturbance: Disturbance | None = None,
 ) -> Iterator[Trajectory]:
     """Yield one trajectory for each seed, as its episode ends (not in the order of the seeds).
 
@@ -84,7 +127,7 @@ def run_expert(
             starting[i] = bool(waiting)
             worlds[i] = None
         if starting.any():
-            _start(env, worlds, starting, waiting)
+            _start(env, worlds, starting, waiting, disturbance)
         if not any(worlds):
             env.close()
             return
@@ -92,7 +135,7 @@ def run_expert(
         actions[:, :9] = state[:, :9]  # a world that is done holds still
         for i, world in enumerate(worlds):
             if world is not None:
-                actions[i] = world.action
+                actions[i] = world.told()
         observation, reward, terminated, truncated, info = env.step(actions)
         starting = np.zeros(num_envs, dtype=bool)
         for i, world in enumerate(worlds):
@@ -106,7 +149,13 @@ def run_expert(
                 world.act(observation["robot_state"][i], observation["part_poses"][i])
 
 
-def _start(env: AssemblyEnv, worlds: list[_World | None], starting: NDArray[np.bool_], waiting: list[int]) -> None:
+def _start(
+    env: AssemblyEnv,
+    worlds: list[_World | None],
+    starting: NDArray[np.bool_],
+    waiting: list[int],
+    disturbance: Disturbance | None,
+) -> None:
     """Reset the environments that are ``starting`` to the next seeds, as many as there are."""
     seeds: list[int | None] = [None] * env.num_envs
     for i in np.flatnonzero(starting):
@@ -119,5 +168,10 @@ def _start(env: AssemblyEnv, worlds: list[_World | None], starting: NDArray[np.b
         seed = seeds[i]
         assert seed is not None
         worlds[i] = _World(
-            env.task.name, env.task.part_names, seed, observation["robot_state"][i], observation["part_poses"][i]
+            env.task.name,
+            env.task.part_names,
+            seed,
+            observation["robot_state"][i],
+            observation["part_poses"][i],
+            disturbance,
         )

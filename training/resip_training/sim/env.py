@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import gymnasium
@@ -24,9 +24,9 @@ Observations = dict[str, NDArray[Any]]
 
 TIMESTEP_S: Final = 0.004
 #: The joint command is renewed this often within a control step, as the robot's 100 Hz node does.
-_COMMAND_PERIOD_S: Final = 0.02
-_COMMANDS_PER_STEP: Final = round(spaces.CONTROL_PERIOD_S / _COMMAND_PERIOD_S)
-_SUBSTEPS: Final = round(_COMMAND_PERIOD_S / TIMESTEP_S)
+COMMAND_PERIOD_S: Final = 0.02
+_COMMANDS_PER_STEP: Final = round(spaces.CONTROL_PERIOD_S / COMMAND_PERIOD_S)
+_SUBSTEPS: Final = round(COMMAND_PERIOD_S / TIMESTEP_S)
 #: Parts have stopped sliding well within this.
 _SETTLE_S: Final = 1.0
 #: A part below the table's surface by this has left the table.
@@ -162,6 +162,13 @@ class AssemblyEnv(VectorEnv):
         self, actions: ArrayLike
     ) -> tuple[Observations, Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         """Advance all environments by one control step (0.1 s) with actions ``(n, 10)``."""
+        for _ in self.command_periods(actions):
+            pass
+        self._steps += 1
+        return self._outcome()
+
+    def command_periods(self, actions: ArrayLike) -> Iterator[None]:
+        """Do what ``step`` does to the physics, pausing after each renewal of the joint command (20 ms)."""
         actions = np.asarray(actions, dtype=np.float64)
         pose = spaces.action_pose(actions)
         target = spaces.Pose(np.clip(pose.position, _LIMITS.lower_m, _LIMITS.upper_m), pose.matrix)
@@ -169,11 +176,10 @@ class AssemblyEnv(VectorEnv):
         self._servo.set_target(target, time_s)
         self._fingers.command(spaces.gripper_command(actions) > 0, self._qpos[:, _FINGERS].mean(axis=1))
         for k in range(_COMMANDS_PER_STEP):
-            self._arm.command(self._servo.sample(time_s + k * _COMMAND_PERIOD_S), self._qpos[:, : panda.DOF])
-            self._ctrl[:, -2:] = self._fingers.advance(_COMMAND_PERIOD_S)[:, None]
+            self._arm.command(self._servo.sample(time_s + k * COMMAND_PERIOD_S), self._qpos[:, : panda.DOF])
+            self._ctrl[:, -2:] = self._fingers.advance(COMMAND_PERIOD_S)[:, None]
             self.batch.step(nstep=_SUBSTEPS)
-        self._steps += 1
-        return self._outcome()
+            yield
 
     def _outcome(self) -> tuple[Observations, Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
         poses = self.part_poses()
