@@ -50,6 +50,7 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._gripper = GripperSession(GripperClient(host, gripper_port, deadline_s))
         self._status = ArmStatus(Mode.DISCONNECTED)
         self._hand = GripperStatus(False)
+        self._closing: bool | None = None  # what the hand was last told
         self._limits = Limits()
         self._conflict = ""  # a second publisher ended the armed state; kept until the next arming
         self._refusal = ""
@@ -166,6 +167,7 @@ class FrankaBridgeNode(runtime.ResipNode):
             return response
         self._conflict = self._refusal = ""
         self._gripper.release()
+        self._closing = None
         self._take(self._arm.arm())
         response.success = self._status.mode is Mode.ARMED
         response.message = self._status.reason or "armed"
@@ -207,8 +209,13 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._refusal = problem
 
     def _on_gripper(self, message: JointState) -> None:
-        if self._status.mode is Mode.ARMED and len(message.position) == 1 and np.isfinite(message.position[0]):
-            self._gripper.command(close=message.position[0] > 0)
+        if self._status.mode is not Mode.ARMED or len(message.position) != 1 or not np.isfinite(message.position[0]):
+            return
+        close = message.position[0] > 0
+        self._gripper.command(close)
+        if close is not self._closing:
+            self._closing = close
+            self._take_hand(self._gripper.poll())  # sends it now, rather than at the next turn
 
 
 def _conflict(rivals: str) -> str:

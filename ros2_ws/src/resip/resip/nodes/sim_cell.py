@@ -32,6 +32,7 @@ from resip.errors import ResipError
 from resip.nodes import messages, runtime
 from resip.nodes.pacer import Pacer
 from resip.polymetis.client import ARM_PORT, GRIPPER_PORT
+from resip.polymetis.server import Status
 from resip.polymetis.simulated import SimulatedRobot
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ STATUS_PERIOD_S: Final = 0.1
 RESET_TIMEOUT_S: Final = 20.0
 RTF_WINDOW: Final = 20  # status periods over which the real-time factor is measured
 HOLD_POLL_S: Final = 0.02
+#: A client then waits for the next control update: holding the cell for that client would be a deadlock.
+AWAITED: Final = (Status.READY, Status.TERMINATING)
 #: Topics that the cell does not outrun, with their type and how far apart in cell time their messages are (s).
 PACE_TOPICS: Final = {
     topics.JOINT_STATES: (JointState, 0.01),
@@ -202,7 +205,7 @@ class SimCell(runtime.ResipNode):
         next_s = self._time_ns * 1e-9 + self._timestep_s
         while True:
             with self._news:
-                wait_s = self._pacer.wait_s(next_s, time.monotonic())
+                wait_s = 0.0 if robot.server.status in AWAITED else self._pacer.wait_s(next_s, time.monotonic())
                 if wait_s > 0.0 and not self._stop and not self._inbox:
                     self._news.wait(min(wait_s, HOLD_POLL_S))
                 orders = list(self._inbox)
