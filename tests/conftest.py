@@ -5,7 +5,7 @@ import os
 from hypothesis import settings
 
 # A slow machine is no failure, and a run can be repeated: examples are the same every time.
-settings.register_profile("resip", deadline=None, derandomize=True, max_examples=100)
+settings.register_profile("resip", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("resip")
 
 # Nodes of this run meet each other and nobody else: not another run, nor a robot on the network.

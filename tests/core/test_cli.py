@@ -124,7 +124,7 @@ def test_a_commands_own_exit_status_is_the_programs(resip_command, monkeypatch):
 
 
 def test_the_training_packages_commands_are_there():
-    assert {"expert", "collect", "train bc", "export"} <= set(cli.commands())
+    assert {"expert", "collect", "train bc", "evaluate", "export"} <= set(cli.commands())
 
 
 def test_every_command_says_what_it_does_in_a_line():

@@ -90,6 +90,30 @@ class TrainBC:
 
 
 @dataclass(frozen=True)
+class Evaluate:
+    """Measure how often a policy succeeds in simulation, without the ROS graph."""
+
+    checkpoint: Positional[Path]
+    """Folder of a training run or of an exported model."""
+    episodes: int = 50
+    """Episodes to run, on as many seeds."""
+    seed: int = 0
+    """First seed; the others follow it."""
+    randomness: Randomness = "low"
+    """How far parts, obstacle and arm start from their nominal places."""
+    threads: int = 2
+    """Threads of torch and of the simulations."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Run the episodes and print the success with its interval."""
+        from resip_training.evaluate import evaluate
+
+        evaluate(self.checkpoint, self.episodes, self.seed, self.randomness, self.threads, self.json)
+
+
+@dataclass(frozen=True)
 class Export:
     """Export a run's policy: TorchScript, manifest and golden input and output."""
 
@@ -116,5 +140,6 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "expert": Expert,
     "collect": Collect,
     "train bc": TrainBC,
+    "evaluate": Evaluate,
     "export": Export,
 }
