@@ -131,6 +131,28 @@ class Export:
         export_policy(self.checkpoint, self.dataset, self.out)
 
 
+@dataclass(frozen=True)
+class Parity:
+    """Compare the arm in training with the arm behind the bridge: step responses, and replays through the graph."""
+
+    out: Path = Path("docs/images")
+    """Folder of the two plots."""
+    episodes: int = 10
+    """Expert episodes to replay through the ROS graph; 0 measures the step responses only."""
+    seed: int = 3000
+    """First seed of the replayed episodes."""
+    record: Path = Path("trials/parity")
+    """Folder of the replays' recordings; what is there is not run again."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Measure and plot both."""
+        from resip_training.parity import run_parity
+
+        run_parity(self.out, self.episodes, self.seed, self.record, self.json)
+
+
 def _write_json(figures: dict[str, Any], path: Path | None) -> None:
     if path is not None:
         path.write_text(json_format.dumps(figures, indent=2) + "\n")
@@ -142,4 +164,5 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "train bc": TrainBC,
     "evaluate": Evaluate,
     "export": Export,
+    "parity": Parity,
 }
