@@ -61,7 +61,7 @@ class Surroundings(Observer):
         self.watch(topics.POLICY_STATUS)
         self.hear(topics.TARGET_POSE, PoseStamped)
         self.hear(topics.TARGET_GRIPPER, JointState)
-        self._clock = self.node.create_publisher(Clock, topics.CLOCK, runtime.CLOCK_QOS)
+        self._clock = self.node.create_publisher(Clock, topics.CLOCK, runtime.CELL_QOS)
         self._joints = self.node.create_publisher(JointState, topics.JOINT_STATES, runtime.SENSOR_QOS)
         self._images = {
             name: self.node.create_publisher(Image, topics.image(name), runtime.SENSOR_QOS) for name in spaces.CAMERAS

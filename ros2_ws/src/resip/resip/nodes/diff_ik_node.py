@@ -39,7 +39,7 @@ class DiffIkNode(runtime.ResipNode):
         self._target: spaces.Pose | None = None  # the last one taken, after clipping; None: not moving
         self._target_ns = 0
         self._hold_reason = "no robot state yet"
-        self._missed = 0
+        self._missed = self._status_due = 0
         self._commands = self.create_publisher(JointState, topics.JOINT_COMMAND, self.command_qos())
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, runtime.SENSOR_QOS)
         self.create_subscription(DiagnosticArray, topics.ROBOT_STATUS, self._on_robot, runtime.STATUS_QOS)
@@ -77,7 +77,8 @@ class DiffIkNode(runtime.ResipNode):
             self._hold_reason = ""
             joints = self._servo.sample(tick.time_ns * 1e-9)[0]
             self._commands.publish(messages.joint_state(panda.JOINT_NAMES, joints, tick.time_ns))
-        if tick.index % STATUS_TICKS == 0:
+        if tick.index >= self._status_due:
+            self._status_due = tick.index + STATUS_TICKS
             self._publish_status(tick)
 
     def _why_hold(self) -> str:

@@ -17,7 +17,7 @@ from rclpy.clock_type import ClockType
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from resip import spaces, topics
+from resip import topics
 from resip.control import panda
 from resip.control.limits import Limits, check_joint_command
 from resip.nodes import messages, runtime
@@ -61,9 +61,9 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._connect()
 
     def _connect(self) -> None:
-        self._joints = self.create_publisher(JointState, topics.JOINT_STATES, runtime.SENSOR_QOS)
-        self._pose = self.create_publisher(PoseStamped, topics.EE_POSE, runtime.SENSOR_QOS)
-        self._twist = self.create_publisher(TwistStamped, topics.EE_TWIST, runtime.SENSOR_QOS)
+        self._joints = self.create_publisher(JointState, topics.JOINT_STATES, self.sensor_qos())
+        self._pose = self.create_publisher(PoseStamped, topics.EE_POSE, self.sensor_qos())
+        self._twist = self.create_publisher(TwistStamped, topics.EE_TWIST, self.sensor_qos())
         self.create_subscription(JointState, topics.JOINT_COMMAND, self._on_command, runtime.COMMAND_QOS)
         self.create_subscription(JointState, topics.TARGET_GRIPPER, self._on_gripper, runtime.COMMAND_QOS)
         self.create_service(Trigger, topics.ARM, self._on_arm)
@@ -127,7 +127,7 @@ class FrankaBridgeNode(runtime.ResipNode):
 
     def _publish_state(self, state: RobotState, width_m: float, time_ns: int) -> None:
         q, qd = state.joint_positions, state.joint_velocities
-        robot = panda.robot_state(q, qd, width_m)
+        pose, jacobian = panda.ee_pose_and_jacobian(q)
         fingers = [width_m / 2, width_m / 2]
         self._joints.publish(
             messages.joint_state(
@@ -138,12 +138,8 @@ class FrankaBridgeNode(runtime.ResipNode):
                 effort=np.append(state.motor_torques_external, [0.0, 0.0]),
             )
         )
-        self._pose.publish(messages.pose_stamped(panda.ee_pose(q), time_ns))
-        self._twist.publish(
-            messages.twist_stamped(
-                np.concatenate([robot[spaces.STATE_LINEAR_VELOCITY], robot[spaces.STATE_ANGULAR_VELOCITY]]), time_ns
-            )
-        )
+        self._pose.publish(messages.pose_stamped(pose, time_ns))
+        self._twist.publish(messages.twist_stamped(jacobian @ qd, time_ns))
 
     def _publish_status(self) -> None:
         mode = self._status.mode

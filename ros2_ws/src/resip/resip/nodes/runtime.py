@@ -62,8 +62,8 @@ STATUS_QOS: Final = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-#: Clock of the simulated cell.
-CLOCK_QOS: Final = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST)
+#: Streams of the simulated cell: it waits for a busy machine, so nothing of them need ever be lost.
+CELL_QOS: Final = QoSProfile(depth=50, reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST)
 
 
 class ParameterError(ResipError):
@@ -160,6 +160,10 @@ class ResipNode(Node):
             history=HistoryPolicy.KEEP_LAST,
             lifespan=Duration(seconds=COMMAND_LIFESPAN_S),
         )
+
+    def sensor_qos(self) -> QoSProfile:
+        """QoS of a publisher of state: best effort on a real robot, lossless in simulation."""
+        return CELL_QOS if self.get_parameter("use_sim_time").value else SENSOR_QOS
 
     def ticks(self, period_s: float, callback: Callable[[Tick], None], clock: Clock | None = None) -> None:
         """Call back at exact multiples of a period of the node's clock (or another); see ``Ticker``.

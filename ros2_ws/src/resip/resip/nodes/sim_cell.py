@@ -107,8 +107,8 @@ class SimCell(runtime.ResipNode):
         self._thread = self.start_thread(self._run)
 
     def _connect(self) -> None:
-        self._clock_publisher = self.create_publisher(Clock, topics.CLOCK, runtime.CLOCK_QOS)
-        self._parts_publisher = self.create_publisher(PoseArray, topics.CELL_PART_POSES, runtime.SENSOR_QOS)
+        self._clock_publisher = self.create_publisher(Clock, topics.CLOCK, runtime.CELL_QOS)
+        self._parts_publisher = self.create_publisher(PoseArray, topics.CELL_PART_POSES, runtime.CELL_QOS)
         self.create_service(Trigger, topics.CELL_RESET, self._on_reset)
         for topic, (kind, _) in PACE_TOPICS.items():
             self.create_subscription(kind, topic, self._hear(topic), runtime.SENSOR_QOS)
@@ -171,7 +171,7 @@ class SimCell(runtime.ResipNode):
 
     def _camera(self, cell: Cell, name: str) -> _Camera:
         half_angle_rad = math.radians(float(cell.model.camera(name).fovy[0])) / 2
-        qos = runtime.SENSOR_QOS
+        qos = runtime.CELL_QOS
         return _Camera(
             name,
             spaces.IMAGE_HEIGHT / 2 / math.tan(half_angle_rad),
