@@ -21,7 +21,7 @@ _LEG_THREAD: Final = threads.Helix(radius_m=0.0100, start_y_m=-0.0500, phase_rad
 _HOLE_THREAD: Final = threads.Helix(radius_m=0.0131, start_y_m=-0.0094375, phase_rad=-np.pi / 2)
 
 _HALF_SIDE_M = 0.08125
-_FLOOR_TOP_M = -0.009375
+_FLOOR_TOP_M, _RIM_TOP_M = -0.009375, 0.015625
 _RIM_M = 0.00625
 _HOLE_M = 0.05625
 _RING_INNER_M, _RING_OUTER_M = 0.0125, 0.01625
@@ -51,7 +51,7 @@ def _add_box(body: mujoco.MjsBody, center: tuple[float, ...], half: tuple[float,
 
 def _add_ring(body: mujoco.MjsBody, x: float, z: float) -> None:
     """A boss around a hole: boxes whose inner faces touch the inner circle."""
-    low, high = _FLOOR_TOP_M, _HALF_SIDE_M * 0 + 0.015625 - _RING_DROP_M
+    low, high = _FLOOR_TOP_M, _RIM_TOP_M - _RING_DROP_M
     thickness = (_RING_OUTER_M - _RING_INNER_M) / 2
     middle = (_RING_OUTER_M + _RING_INNER_M) / 2
     half_width = _RING_OUTER_M * np.tan(np.pi / _RING_BOXES)
@@ -67,9 +67,9 @@ def _add_ring(body: mujoco.MjsBody, x: float, z: float) -> None:
 
 
 def _add_table_top(body: mujoco.MjsBody) -> None:
-    top, floor_half = 0.015625, 0.003125
-    _add_box(body, (0.0, -top + floor_half, 0.0), (_HALF_SIDE_M, floor_half, _HALF_SIDE_M), PART)
-    wall_center, wall_half = (top + _FLOOR_TOP_M) / 2, (top - _FLOOR_TOP_M) / 2
+    floor_half = (_RIM_TOP_M + _FLOOR_TOP_M) / 2  # the part's origin is half way up
+    _add_box(body, (0.0, _FLOOR_TOP_M - floor_half, 0.0), (_HALF_SIDE_M, floor_half, _HALF_SIDE_M), PART)
+    wall_center, wall_half = (_RIM_TOP_M + _FLOOR_TOP_M) / 2, (_RIM_TOP_M - _FLOOR_TOP_M) / 2
     edge = _HALF_SIDE_M - _RIM_M / 2
     inner = _HALF_SIDE_M - _RIM_M
     for side in (-1, 1):
