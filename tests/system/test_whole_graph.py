@@ -74,10 +74,12 @@ def test_recorded_actions_move_the_arm_and_the_graph_ends_in_order(up, observer)
     observer.wait_for_status(topics.POLICY_STATUS, phase="finished")
 
     assert np.linalg.norm(reached_m(observer) - actions[-1, :3]) < 0.006
-    stamps_ns = [messages.stamp_ns(message.header.stamp) for message in observer.seen[topics.TARGET_POSE]]
-    assert np.array_equal(np.diff(stamps_ns), np.full(len(actions) - 1, 100_000_000))
-    assert stamps_ns[0] % 100_000_000 == 0
-    assert observer.status[topics.POLICY_STATUS]["missed_ticks"] == "0"
+    status = observer.status[topics.POLICY_STATUS]
+    assert (status["missed_ticks"], status["chunk"]) == ("0", "1")
+    assert int(status["ticks"]) >= len(actions) + 1  # the last one found the recording at its end
+    stamps_ns = np.array([messages.stamp_ns(message.header.stamp) for message in observer.seen[topics.TARGET_POSE]])
+    assert np.all(stamps_ns % 100_000_000 == 0)
+    assert np.all(np.diff(stamps_ns) > 0)
     assert observer.status[topics.CELL_STATUS]["protocol_violations"] == "0"
     assert observer.status[topics.CELL_STATUS]["faults"] == "0"
 

@@ -94,6 +94,8 @@ class FrankaBridgeNode(runtime.ResipNode):
         quiet_s = time.monotonic() - self._polled_at_s
         if quiet_s >= (RETRY_PERIOD_S if self._status.mode is Mode.DISCONNECTED else WATCH_PERIOD_S):
             self._poll(with_gripper=True)
+        if self._status.mode is Mode.ARMED:
+            self._disarmed_by_rivals()
         self._publish_status()
 
     def _poll(self, with_gripper: bool) -> None:
@@ -179,11 +181,7 @@ class FrankaBridgeNode(runtime.ResipNode):
         state = self._status.state
         if self._status.mode is not Mode.ARMED or state is None:
             return
-        rivals = self.rivals(topics.JOINT_COMMAND)
-        if rivals:
-            self._conflict = _conflict(rivals)
-            self.get_logger().error(f"disarmed: {self._conflict}")
-            self._take(self._arm.disarm())
+        if self._disarmed_by_rivals():
             return
         joints = np.array(message.position)
         age_s = (self.now_ns() - messages.stamp_ns(message.header.stamp)) * 1e-9
@@ -197,6 +195,16 @@ class FrankaBridgeNode(runtime.ResipNode):
             self._take(status)
             problem = status.reason
         self._refuse(problem)
+
+    def _disarmed_by_rivals(self) -> bool:
+        """Whether a second publisher of commands is there; ends the armed state."""
+        rivals = self.rivals(topics.JOINT_COMMAND)
+        if not rivals:
+            return False
+        self._conflict = _conflict(rivals)
+        self.get_logger().error(f"disarmed: {self._conflict}")
+        self._take(self._arm.disarm())
+        return True
 
     def _refuse(self, problem: str) -> None:
         """Remember why the newest command was not obeyed, and say it when that is new."""
