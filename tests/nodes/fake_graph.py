@@ -75,7 +75,7 @@ class FakeGraph(runtime.ResipNode):
         self.publish_state(now)
         if self.step % 10 == 0:
             self.publish_tenth(now, since)
-        self.publish(topics.CLOCK, Clock(clock=Time(sec=now // 10**9, nanosec=now % 10**9)), runtime.CLOCK_QOS)
+        self.publish(topics.CLOCK, Clock(clock=Time(sec=now // 10**9, nanosec=now % 10**9)), runtime.CELL_QOS)
 
     def publish_state(self, now):
         names = (*panda.JOINT_NAMES, *panda.FINGER_NAMES)
