@@ -1,6 +1,8 @@
 # make setup   create the virtual environment with everything in it (quick when nothing changed)
 # make demo    one trial of one_leg on the simulated cell with the shipped policy, and its report
 # make test    everything that must hold before a commit lands: lint, types, tests
+# make one-leg-policy   collect, train and export models/one_leg again (an hour on two cores)
+# make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
 # VENV=DIR uses another virtual environment, PYTEST_ARGS=... goes to pytest.
 
 VENV ?= .venv
@@ -10,7 +12,7 @@ BIN := $(VENV)/bin
 # DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test lint format clean one-leg-policy results
 
 setup:
 	@scripts/setup.sh $(VENV)
@@ -27,6 +29,17 @@ lint: setup
 
 test: lint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+one-leg-policy: setup
+	$(BIN)/resip collect one_leg --demos 50 --seed 10000 --out data/one_leg_low --threads 1
+	$(BIN)/resip train bc data/one_leg_low --out runs/one_leg_bc --minutes 36 --threads 1
+	$(BIN)/resip export runs/one_leg_bc --dataset data/one_leg_low --out models/one_leg
+
+results: export ROS_DOMAIN_ID ?= 77
+results: setup
+	$(BIN)/resip expert one_leg --episodes 50 --seed 770000 --json docs/results/expert_one_leg.json
+	$(BIN)/resip parity --json docs/results/parity.json
+	$(BIN)/resip trial one_leg --n 20 --seed 880000 --json docs/results/trials_one_leg.json
 
 format: setup
 	$(BIN)/ruff check --fix
