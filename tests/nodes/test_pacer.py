@@ -50,11 +50,11 @@ def test_the_cell_waits_for_a_live_topic():
     assert pacer.wait_s(1.032, steady_s=0.1) == 0.0
 
 
-def test_a_silent_topic_is_released_after_a_second():
+def test_a_silent_topic_is_released_after_a_while():
     pacer = free()
     pacer.heard(TOPIC, stamp_s=1.0, steady_s=5.0)
-    assert pacer.wait_s(2.0, steady_s=5.9) == pytest.approx(0.1)
-    assert pacer.wait_s(2.0, steady_s=6.0) == 0.0
+    assert pacer.wait_s(2.0, steady_s=6.9) == pytest.approx(0.1)
+    assert pacer.wait_s(2.0, steady_s=7.0) == 0.0
 
 
 def test_a_released_topic_paces_again_when_it_is_heard():

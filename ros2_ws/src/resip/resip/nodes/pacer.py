@@ -35,7 +35,7 @@ class Pacer:
       release_after_s: silence after which a topic paces no longer.
     """
 
-    def __init__(self, rtf: float, allowances_s: Mapping[str, float], release_after_s: float = 1.0) -> None:
+    def __init__(self, rtf: float, allowances_s: Mapping[str, float], release_after_s: float = 2.0) -> None:
         self._rtf = rtf
         self._leads = {topic: _Lead(allowance_s) for topic, allowance_s in allowances_s.items()}
         self._release_after_s = release_after_s
