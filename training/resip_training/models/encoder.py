@@ -117,11 +117,11 @@ class ImageEncoder(nn.Module):
 
     def __init__(self, input_size: tuple[int, int], feature_dim: int, keypoints: int = 32) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 32, 4, stride=4), nn.ReLU())
-        self.fine = nn.Sequential(_downsample(32, 32), ResidualBlock(32))
-        self.coarse = nn.Sequential(_downsample(32, 64), ResidualBlock(64))
-        self.keypoint_maps = nn.Conv2d(32, keypoints, 1)
-        self.squeeze = nn.Conv2d(64, 16, 1)
+        self.stem = nn.Sequential(nn.Conv2d(3, 48, 4, stride=4), nn.ReLU())
+        self.fine = nn.Sequential(_downsample(48, 64), ResidualBlock(64))
+        self.coarse = nn.Sequential(_downsample(64, 128), ResidualBlock(128))
+        self.keypoint_maps = nn.Conv2d(64, keypoints, 1)
+        self.squeeze = nn.Conv2d(128, 16, 1)
         with torch.no_grad():
             fine = self.fine(self.stem(torch.zeros(1, 3, *input_size)))
             coarse = self.coarse(fine)
