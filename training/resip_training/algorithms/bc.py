@@ -1,5 +1,9 @@
 """Behaviour cloning of a diffusion policy, with the part poses as an auxiliary target.
 
+On a CPU the image encoders cost a hundred times what the denoiser does, and diffusion needs many more draws
+than the encoders need images. So a run ends with a refinement: the encoders rest, their features of several
+random views of every step are kept, and the denoiser alone learns on from those.
+
 Every step's randomness (batch, shifts, noise) follows from the seed and the step's number alone, so a
 resumed run repeats what an uninterrupted one would have done.
 """
@@ -27,6 +31,7 @@ from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
 _MOVES_M: Final = 0.02  # a part displaced by more than this within an episode takes part in the task
 _VALIDATION_STEPS: Final = 256
 _VALIDATION_BATCH: Final = 64
+_ENCODING_BATCH: Final = 256
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class BCConfig:
       weight_decay: of AdamW.
       ema_decay: of the averaged weights that are validated and exported.
       parts_weight: weight of the part-pose loss.
+      refinement: fraction of the run, at its end, in which the denoiser alone learns.
+      refinement_views: random views of every step whose features are kept for it.
+      refinement_batch: steps per update in it.
       held_out: fraction of episodes kept for validation.
       precision: of the convolutions in training; bfloat16 is the faster on CPUs that have it.
       seed: of everything random.
@@ -57,6 +65,9 @@ class BCConfig:
     weight_decay: float = 1e-3
     ema_decay: float = 0.999
     parts_weight: float = 0.3
+    refinement: float = 0.3
+    refinement_views: int = 4
+    refinement_batch: int = 512
     held_out: float = 0.06
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     seed: int = 0
@@ -141,6 +152,7 @@ class BCTrainer:
             self.policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self._scheduler = training_scheduler(config.policy)
+        self._features: Tensor | None = None  # (views, training steps, features), in the refinement
         self._epoch_order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
 
     @property
@@ -157,18 +169,23 @@ class BCTrainer:
         Returns:
           Losses and the rate, by name.
         """
+        joint = 1.0 - self.config.refinement
+        refining = progress >= joint
+        if refining and self._features is None:
+            self._begin_refinement()
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-        rate = self.config.learning_rate * _rate_factor(progress, self.config.warmup)
+        phase = (progress - joint) / self.config.refinement if refining else progress / joint
+        rate = self.config.learning_rate * _rate_factor(phase, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        action_loss, parts_loss = self._losses(self._batch_rows())
+        losses = self._refinement_losses() if refining else self._losses(self._batch_rows())
         self.optimizer.zero_grad(set_to_none=True)
-        (action_loss + self.config.parts_weight * parts_loss).backward()
+        (losses["loss/action"] + self.config.parts_weight * losses.get("loss/parts", 0.0)).backward()
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return {"loss/action": action_loss.item(), "loss/parts": parts_loss.item(), "learning_rate": rate}
+        return {**{name: loss.item() for name, loss in losses.items()}, "learning_rate": rate}
 
     @torch.no_grad()
     def validate(self, rows: NDArray[np.int64] | None = None) -> dict[str, float]:
@@ -224,27 +241,52 @@ class BCTrainer:
         start = position * self.config.batch_size
         return self._epoch_order[1][start : start + self.config.batch_size]
 
-    def _losses(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        config, data, policy = self.config, self.data, self.policy
-        state = data.state[rows]
-        features = policy.encoder(
-            policy.normalized_state(state),
+    def _losses(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
+        data, policy = self.data, self.policy
+        features = self._encode(policy, rows)
+        parts = policy.parts_normalizer.normalize(data.parts[rows])
+        draws = self.config.noise_draws
+        return {
+            "loss/action": self._action_loss(features.repeat_interleave(draws, dim=0), np.repeat(rows, draws)),
+            "loss/parts": torch.nn.functional.mse_loss(policy.parts_head(features), parts),
+        }
+
+    def _encode(self, policy: DiffusionPolicy, rows: NDArray[np.int64]) -> Tensor:
+        """Features of randomly changed views of the steps ``rows``."""
+        data, config = self.data, self.config
+        return policy.encoder(
+            policy.normalized_state(data.state[rows]),
             augmented_batch(data.front, rows, config.policy.front, config.augment),
             augmented_batch(data.wrist, rows, config.policy.wrist, config.augment),
         )
-        parts = policy.parts_normalizer.normalize(data.parts[rows])
-        parts_loss = torch.nn.functional.mse_loss(policy.parts_head(features), parts)
 
-        draws = config.noise_draws
-        clean = policy.action_normalizer.normalize(data.action[data.chunks[rows]]).repeat_interleave(draws, dim=0)
+    def _action_loss(self, features: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """Error of the denoised chunks of ``rows``, each at one random diffusion step."""
+        config, data, policy = self.config.policy, self.data, self.policy
+        clean = policy.action_normalizer.normalize(data.action[data.chunks[rows]])
         noise = torch.randn_like(clean)
-        step = torch.randint(0, config.policy.diffusion_steps, (len(clean),))
+        step = torch.randint(0, config.diffusion_steps, (len(clean),))
         noisy = self._scheduler.add_noise(clean, noise, step)  # pyright: ignore[reportArgumentType] (its IntTensor is any)
-        features = features.repeat_interleave(draws, dim=0)
-        anchor = policy.anchor(state).repeat_interleave(draws, dim=0)
-        target = clean if config.policy.prediction_type == "sample" else noise
-        action_loss = torch.nn.functional.mse_loss(policy.predict(noisy, step, features, anchor), target)
-        return action_loss, parts_loss
+        target = clean if config.prediction_type == "sample" else noise
+        predicted = policy.predict(noisy, step, features, policy.anchor(data.state[rows]))
+        return torch.nn.functional.mse_loss(predicted, target)
+
+    @torch.no_grad()
+    def _begin_refinement(self) -> None:
+        """Put the averaged encoders to rest and keep their features; repeated alike when a run is resumed."""
+        for name in ("encoder", "parts_head"):
+            getattr(self.policy, name).load_state_dict(getattr(self.average, name).state_dict())
+            getattr(self.policy, name).requires_grad_(False)
+        torch.manual_seed(self.config.seed)
+        pieces = np.array_split(self.data.train_rows, max(1, len(self.data.train_rows) // _ENCODING_BATCH))
+        views = range(self.config.refinement_views)
+        self._features = torch.stack([torch.cat([self._encode(self.policy, rows) for rows in pieces]) for _ in views])
+
+    def _refinement_losses(self) -> dict[str, Tensor]:
+        assert self._features is not None
+        index = torch.randint(0, len(self.data.train_rows), (self.config.refinement_batch,))
+        view = torch.randint(0, self.config.refinement_views, index.shape)
+        return {"loss/action": self._action_loss(self._features[view, index], self.data.train_rows[index.numpy()])}
 
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
