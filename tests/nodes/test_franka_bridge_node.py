@@ -29,7 +29,11 @@ def start(tmp_path, ports):
     programs = []
 
     def start_node(name):
-        own = {"sim_cell": {"images": False}, "franka_bridge_node": {"stamp_source": "robot", "use_sim_time": True}}
+        own = {
+            "sim_cell": {"images": False},
+            # longer than the cell waits for a silent commander
+            "franka_bridge_node": {"stamp_source": "robot", "use_sim_time": True, "stale_after_s": 5.0},
+        }
         programs.append(node(name, tmp_path / f"{name}{len(programs)}.log", **ports, **own[name]))
         return programs[-1]
 
