@@ -27,8 +27,8 @@ in simulation; resets of seeds {seeds}. Hash of the numbers: `{data_sha256}`.
 
 ## Training
 
-Behaviour cloning, {prediction_type} prediction, {updates} updates of {batch_size} observations
-({epochs:g} passes over the data) in {minutes:g} minutes on {threads} CPU thread(s), seed {seed}. On held-out
+Behaviour cloning, {prediction_type} prediction, {updates} updates in {minutes:g} minutes on {threads} CPU thread(s),
+seed {seed}; in the last {refinement:.0%} of the time the encoders rested and the denoiser alone learned. On held-out
 demonstrations the executed actions are {position_error} off in position.
 
 ## Evaluation
@@ -65,8 +65,7 @@ def render_card(manifest: dict[str, Any]) -> str:
         data_sha256=data["sha256"][:16],
         prediction_type=settings["policy"]["prediction_type"],
         updates=result.get("steps", 0),
-        batch_size=settings["batch_size"],
-        epochs=result.get("epochs", 0),
+        refinement=settings["refinement"],
         minutes=result.get("minutes", 0),
         threads=result.get("threads", 1),
         seed=settings["seed"],
