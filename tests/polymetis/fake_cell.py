@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from resip.control import panda
@@ -61,24 +59,6 @@ class FakeCell:
     def gripper_grasp(self, speed_m_s):
         self.gripper_calls.append(("grasp", round(speed_m_s, 4)))
         self._hand_goal_m = self.object_width_m
-
-
-@contextlib.contextmanager
-def ticking(robot: SimulatedRobot) -> Iterator[None]:
-    """Let the robot run in a thread, a little slower than it could, until the block ends."""
-    stop = threading.Event()
-
-    def loop():
-        while not stop.wait(0.0002):
-            robot.tick()
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from fake_cell import FakeCell, run_for, ticking, wait_for
+from fake_cell import FakeCell, run_for, wait_for
 from resip.polymetis.client import GripperClient, PolymetisError
 from resip.polymetis.endpoint import Endpoint
 from resip.polymetis.gripper import GripperServer, HandClient
@@ -109,7 +109,7 @@ def test_the_session_closes_and_opens_and_sends_each_wish_once():
     session = GripperSession(
         GripperClient(port=robot.gripper_port, deadline_s=20.0), GripperSettings(stale_after_s=20.0)
     )
-    with ticking(robot):
+    with robot.ticking():
         wait_for(lambda: session.poll().connected, "the gripper answers")
         session.command(close=True)
         wait_for(lambda: session.poll().state.is_moving, "the gripper closes")

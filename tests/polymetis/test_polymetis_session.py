@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from fake_cell import FakeCell, ticking, wait_for
+from fake_cell import FakeCell, wait_for
 from resip import rotation
 from resip.control import panda
 from resip.polymetis import archives
@@ -68,7 +68,7 @@ def rig():
 
 def test_the_arm_is_driven_to_5_mm_and_1_degree_with_the_default_gains(rig):
     goal = panda.RESET_RAD + np.array([0.3, -0.2, 0.2, 0.25, -0.3, 0.2, 0.4])
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
         assert rig.command_for(2.5, goal).mode is Mode.ARMED
         reached = panda.ee_pose(rig.session.poll().state.joint_positions)
@@ -80,7 +80,7 @@ def test_the_arm_is_driven_to_5_mm_and_1_degree_with_the_default_gains(rig):
 
 
 def test_arming_holds_the_arm_where_it_is(rig):
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
         start_s = rig.cell.time_s
         wait_for(lambda: rig.cell.time_s > start_s + 0.5, "half a second passes")
@@ -88,7 +88,7 @@ def test_arming_holds_the_arm_where_it_is(rig):
 
 
 def test_nothing_moves_before_it_is_armed(rig):
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.poll_until(Mode.IDLE)
         status = rig.session.command(panda.RESET_RAD + 0.2)
     assert status.mode is Mode.IDLE
@@ -100,7 +100,7 @@ def test_nothing_moves_before_it_is_armed(rig):
 def test_silence_is_a_hold_within_the_watchdogs_time(rig):
     goal = panda.RESET_RAD.copy()
     goal[0] += 1.2
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
         rig.command_for(0.2, goal)
         stopped_s = rig.cell.time_s
@@ -113,7 +113,7 @@ def test_silence_is_a_hold_within_the_watchdogs_time(rig):
 
 
 def test_disarming_lets_the_servers_own_controller_hold(rig):
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
         assert rig.session.disarm().mode is Mode.IDLE
         assert rig.poll_until(Mode.IDLE).reason == ""
@@ -132,7 +132,7 @@ def test_disarming_lets_the_servers_own_controller_hold(rig):
 )
 def test_an_unsound_command_is_refused_and_the_arm_holds(rig, change, complaint):
     q = panda.RESET_RAD[: len(change)] + change
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
         status = rig.session.command(q)
     assert status.mode is Mode.ARMED
@@ -170,7 +170,7 @@ def test_a_robot_that_does_not_advance_is_not_armed():
 
 
 def test_a_server_that_dies_in_mid_motion_is_a_fault_and_no_exception(rig):
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
         stopper = threading.Timer(0.2, rig.robot.stop)
         stopper.start()
@@ -182,13 +182,13 @@ def test_a_server_that_dies_in_mid_motion_is_a_fault_and_no_exception(rig):
 
 
 def test_after_a_restart_the_fault_stays_until_the_arm_is_armed_again(rig):
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
     rig.robot.stop()
     assert rig.poll_until(Mode.FAULTED).reason
     second = SimulatedRobot(FakeCell(), port=rig.port)
     second.start()
-    with ticking(second):
+    with second.ticking():
         wait_for(lambda: rig.session.poll().state.timestamp_ns < 10**9, "the session reads the new robot")
         for _ in range(3):
             assert rig.session.poll().mode is Mode.FAULTED
@@ -200,7 +200,7 @@ def test_after_a_restart_the_fault_stays_until_the_arm_is_armed_again(rig):
 
 
 def test_an_ended_episode_is_a_fault_until_it_is_armed_again(rig):
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
         rig.robot.server.interrupt()
         status = rig.command_for(5.0, panda.RESET_RAD)
@@ -212,7 +212,7 @@ def test_an_ended_episode_is_a_fault_until_it_is_armed_again(rig):
 
 def test_another_clients_controller_gets_none_of_our_commands(rig):
     other = ArmClient(port=rig.port, deadline_s=20.0)
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
         theirs = other.set_controller(archives.controller_archive(ImpedanceSettings()))
         status = rig.command_for(5.0, panda.RESET_RAD)
@@ -224,7 +224,7 @@ def test_another_clients_controller_gets_none_of_our_commands(rig):
 
 
 def test_a_hard_fault_freezes_the_state_then_ends_the_episode_and_can_be_armed_again(rig):
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
         rig.command_for(0.1, panda.RESET_RAD)
         rig.robot.inject_fault("a reflex")
@@ -243,11 +243,11 @@ def test_a_hard_fault_freezes_the_state_then_ends_the_episode_and_can_be_armed_a
 
 def test_a_state_that_stands_still_is_a_fault():
     rig = Rig(stale_after_s=0.3)
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.arm()
     status = rig.poll_until(Mode.FAULTED)
     assert "has not advanced for" in status.reason
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         assert rig.session.disarm().mode is Mode.IDLE
         rig.arm()
     rig.session.close()
@@ -256,10 +256,10 @@ def test_a_state_that_stands_still_is_a_fault():
 
 def test_an_idle_session_heals_by_itself():
     rig = Rig(stale_after_s=0.2)
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         rig.poll_until(Mode.IDLE)
     assert "has not advanced" in rig.poll_until(Mode.DISCONNECTED).reason
-    with ticking(rig.robot):
+    with rig.robot.ticking():
         assert rig.poll_until(Mode.IDLE).reason == ""
     rig.session.close()
     rig.robot.stop()

@@ -104,33 +104,13 @@ def _armed_robot() -> Iterator[tuple[Cell, SimulatedRobot, ArmSession]]:
     robot.start()
     session = ArmSession(ArmClient("127.0.0.1", robot.arm_port))
     try:
-        with _ticking(robot):
+        with robot.ticking():
             session.poll()
             session.arm()
         yield cell, robot, session
     finally:
         session.close()
         robot.stop()
-
-
-@contextmanager
-def _ticking(robot: SimulatedRobot) -> Iterator[None]:
-    """Let the robot's control loop run beside calls that wait for it."""
-    import threading
-
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.is_set():
-            robot.tick()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def robot_response(step: str) -> Response:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,6 +23,7 @@ from resip.polymetis.urdf import kinematic_urdf
 
 Array = NDArray[np.float64]
 
+_YIELD_S: Final = 0.0002
 _BOX_CHECK_PERIOD_S: Final = 0.02  # the fingertip moves 3 cm at most in between
 # A stop lasts a little longer than the server's patience, so that it always ends the controller.
 _FAULT_S: Final = max(hardware.RECOVERY_S, STALE_AFTER_S) + 0.1
@@ -237,6 +241,26 @@ class SimulatedRobot:
         self._cell.apply(self._applied)
         self._cell.step()
         self._poll_hand()
+
+    @contextlib.contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Tick in a thread until the block ends, for calls that wait for control updates.
+
+        Somewhat slower than it could, so that the servers' threads get their turn.
+        """
+        stop = threading.Event()
+
+        def run() -> None:
+            while not stop.wait(_YIELD_S):
+                self.tick()
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
 
     def _begin_pause(self, q: Array, qd: Array, time_s: float) -> None:
         if self._pause is not None:
