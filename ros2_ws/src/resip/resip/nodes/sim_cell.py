@@ -100,6 +100,7 @@ class SimCell(runtime.ResipNode):
         self._inbox: deque[_Request] = deque()
         self._news = threading.Condition()
         self._stop = False
+        self._failure = ""  # why the world could not be built
         self._step = 0
         self._history: deque[tuple[float, float]] = deque(maxlen=RTF_WINDOW)
         self._connect()
@@ -126,9 +127,11 @@ class SimCell(runtime.ResipNode):
         with self._news:
             self._inbox.append(order)
             self._news.notify()
-        in_time = order.done.wait(RESET_TIMEOUT_S)
-        response.success = order.success
-        response.message = order.answer if in_time else f"the cell did not reset within {RESET_TIMEOUT_S:g} s"
+        give_up_s = time.monotonic() + RESET_TIMEOUT_S
+        while not order.done.wait(HOLD_POLL_S) and self._thread.is_alive() and time.monotonic() < give_up_s:
+            pass
+        late = self._failure or f"the cell did not reset within {RESET_TIMEOUT_S:g} s"
+        response.success, response.message = order.success, order.answer or late
         return response
 
     def close(self) -> None:
@@ -141,7 +144,11 @@ class SimCell(runtime.ResipNode):
     # ---- below: the world's thread ----
 
     def _run(self) -> None:
-        cell = self._build()
+        try:
+            cell = self._build()
+        except ResipError as error:
+            self._failure = str(error)
+            raise
         try:
             robot = SimulatedRobot(cell, *self._ports, control_hz=round(1.0 / self._timestep_s))
             robot.start()
