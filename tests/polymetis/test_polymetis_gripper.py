@@ -121,7 +121,7 @@ def test_the_session_closes_and_opens_and_sends_each_wish_once():
         wait_for(lambda: not session.poll().state.is_moving, "the gripper is open")
         for _ in range(20):
             session.poll()
-    assert cell.gripper_calls == [("grasp", 0.07), ("move", 0.065)]
+    assert cell.gripper_calls == [("grasp", 0.1), ("move", 0.065)]
     assert cell.gripper_width_m == pytest.approx(0.065)
     session.close()
     robot.stop()

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig, inference_scheduler
+from resip_training.models.diffusion_policy import PolicyConfig, inference_scheduler
 from resip_training.models.encoder import View, ViewConfig, to_input
-from resip_training.models.normalizer import HALF_RANGE_FLOOR, Normalizer
+from resip_training.models.normalizer import GRIPPER_HALF_RANGE, HALF_RANGE_FLOOR, ChunkNormalizer, Normalizer
 
 
 def test_the_datas_range_becomes_minus_one_to_one() -> None:
@@ -43,14 +43,19 @@ def test_a_view_is_the_window_averaged_without_its_margin() -> None:
     torch.testing.assert_close(view(images)[0, :, 2, 4], to_input(view.window(images))[0, :, 5, 7])
 
 
-def test_an_untrained_residual_denoiser_is_near_a_hold_of_the_present_pose() -> None:
-    """The anchor is the present pose in the action's units, repeated over the chunk."""
-    policy = DiffusionPolicy(PolicyConfig(), part_poses_dim=14)
-    policy.action_normalizer.centre.copy_(torch.linspace(0, 1, 10))
-    state = torch.randn(3, 16)
-    held = policy.action_normalizer.denormalize(policy.anchor(state))
-    assert held.shape == (3, 1, 10)
-    torch.testing.assert_close(held[:, 0, :9], state[:, :9])
+def test_a_chunk_is_seen_from_the_present_pose_each_step_in_its_own_range() -> None:
+    state = torch.randn(50, 16)
+    reach = torch.linspace(0.05, 0.5, 4)[:, None]
+    actions = state[:, None, :9] + reach * (2 * torch.rand(50, 4, 9) - 1)
+    actions = torch.cat([actions, torch.randn(50, 4, 1).sign()], dim=-1)
+    normalizer = ChunkNormalizer(horizon=4).fit(state, actions)
+
+    chunk = normalizer.normalize(actions, state)
+    torch.testing.assert_close(chunk[..., :9].abs().amax(dim=0), torch.ones(4, 9))
+    torch.testing.assert_close(chunk[..., 9], actions[..., 9] / GRIPPER_HALF_RANGE)
+    torch.testing.assert_close(normalizer.denormalize(chunk, state), actions)
+    held = normalizer.denormalize(torch.zeros(50, 4, 10), state)
+    torch.testing.assert_close(held[:, 3, :9], state[:, :9])
 
 
 def test_sampling_starts_from_the_noisiest_step() -> None:

@@ -27,21 +27,28 @@ def test_a_chunk_starts_at_its_own_step_and_repeats_the_last_action_past_the_end
 
 
 def test_the_split_is_by_episode_complete_and_follows_from_the_seed() -> None:
-    train, held_out = split_episodes(50, held_out=0.1, seed=3)
+    train, held_out = split_episodes(range(50), held_out=0.1, seed=3)
     assert len(held_out) == 5
     assert sorted(train + held_out) == list(range(50))
-    assert (train, held_out) == split_episodes(50, held_out=0.1, seed=3)
-    assert held_out != split_episodes(50, held_out=0.1, seed=4)[1]
+    assert (train, held_out) == split_episodes(range(50), held_out=0.1, seed=3)
+    assert held_out != split_episodes(range(50), held_out=0.1, seed=4)[1]
+
+
+def test_displaced_copies_are_held_out_with_their_demonstration() -> None:
+    seeds = [7, 7, 7, 8, 8, 8, 9, 9, 9]
+    train, held_out = split_episodes(seeds, held_out=0.3, seed=0)
+    assert len(held_out) == 3
+    assert not {seeds[i] for i in train} & {seeds[i] for i in held_out}
 
 
 def test_a_small_set_still_holds_out_one_episode_unless_told_not_to() -> None:
-    assert len(split_episodes(5, held_out=0.05, seed=0)[1]) == 1
-    assert split_episodes(5, held_out=0.0, seed=0) == ([0, 1, 2, 3, 4], [])
+    assert len(split_episodes(range(5), held_out=0.05, seed=0)[1]) == 1
+    assert split_episodes(range(5), held_out=0.0, seed=0) == ([0, 1, 2, 3, 4], [])
 
 
 def test_holding_out_everything_is_refused() -> None:
     with pytest.raises(ResipError, match="too few"):
-        split_episodes(1, held_out=0.1, seed=0)
+        split_episodes([3], held_out=0.1, seed=0)
 
 
 def test_the_steps_of_chosen_episodes() -> None:

@@ -52,12 +52,14 @@ class Collect:
     """How far parts, obstacle and arm start from their nominal places."""
     threads: int = 2
     """Threads that step the simulations."""
+    copies: int = 0
+    """Copies of each, displaced on the table, that are rendered and stored beside it."""
 
     def run(self) -> None:
         """Record until the data set is complete."""
         from resip_training.data.collect import collect
 
-        collect(self.task, self.demos, self.seed, self.randomness, self.out, self.threads)
+        collect(self.task, self.demos, self.seed, self.randomness, self.out, self.threads, self.copies)
 
 
 @dataclass(frozen=True)

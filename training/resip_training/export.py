@@ -67,12 +67,11 @@ class ExportedPolicy(nn.Module):
         features = self.policy.encoder(
             self.policy.normalized_state(robot_state), self.front_view(front), self.wrist_view(wrist)
         )
-        anchor = self.policy.anchor(robot_state)
         chunk = noise
         for i, step in enumerate(self.steps):
-            output = self.policy.predict(chunk, torch.full_like(robot_state[:, 0], step), features, anchor)
+            output = self.policy.denoiser(chunk, torch.full_like(robot_state[:, 0], step), features)
             chunk = self._denoise(chunk, output, self.alpha_now[i], self.alpha_next[i])
-        return self.policy.action_normalizer.denormalize(chunk)
+        return self.policy.chunk_normalizer.denormalize(chunk, robot_state)
 
     def _denoise(self, chunk: Tensor, output: Tensor, alpha: Tensor, alpha_next: Tensor) -> Tensor:
         """One deterministic DDIM step (Song et al. 2021, eq. 12) with the clean chunk clipped to [-1, 1]."""

@@ -229,9 +229,10 @@ def _run_config(demos: DemoSet, config: BCConfig) -> dict[str, Any]:
         "data": {
             "provenance": demos.provenance,
             "sha256": demos.sha256(),
-            "n_demonstrations": demos.n_episodes,
+            "n_demonstrations": demos.n_demonstrations,
+            "n_episodes": demos.n_episodes,
             "n_steps": demos.n_steps,
-            "seeds": [int(seed) for seed in demos.seeds],
+            "seeds": sorted({int(seed) for seed in demos.seeds}),
         },
         "software": {name: version(name) for name in ("torch", "diffusers", "resip_training")},
     }

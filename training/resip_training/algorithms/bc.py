@@ -104,7 +104,7 @@ def load_training_data(
     demos: DemoSet, config: BCConfig, on_progress: Callable[[int], None] = lambda _: None
 ) -> TrainingData:
     """Bring a data set into memory; ``on_progress`` counts frames, two per time step."""
-    train, held_out = split_episodes(demos.n_episodes, config.held_out, config.seed)
+    train, held_out = split_episodes(demos.seeds, config.held_out, config.seed)
     columns = part_columns(demos)
     return TrainingData(
         state=torch.from_numpy(demos.robot_state),
@@ -115,7 +115,7 @@ def load_training_data(
         chunks=chunk_rows(demos.episodes, config.policy.prediction_horizon),
         train_rows=steps_of(demos.episodes, train),
         validation_rows=steps_of(demos.episodes, held_out) if held_out else np.empty(0, dtype=np.int64),
-        held_out_seeds=[int(demos.seeds[i]) for i in held_out],
+        held_out_seeds=sorted({int(demos.seeds[i]) for i in held_out}),
     )
 
 
@@ -143,7 +143,7 @@ class BCTrainer:
         self.config, self.data, self.step = config, data, 0
         self.policy = DiffusionPolicy(config.policy, data.parts.shape[1])
         self.policy.state_normalizer.fit(data.state)
-        self.policy.action_normalizer.fit(data.action)
+        self.policy.chunk_normalizer.fit(data.state, data.action[data.chunks])
         self.policy.parts_normalizer.fit(data.parts)
         for encoder in (self.policy.encoder.front, self.policy.encoder.wrist):
             encoder.low_precision = config.precision == "bfloat16"
@@ -263,12 +263,12 @@ class BCTrainer:
     def _action_loss(self, features: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Error of the denoised chunks of ``rows``, each at one random diffusion step."""
         config, data, policy = self.config.policy, self.data, self.policy
-        clean = policy.action_normalizer.normalize(data.action[data.chunks[rows]])
+        clean = policy.chunk_normalizer.normalize(data.action[data.chunks[rows]], data.state[rows])
         noise = torch.randn_like(clean)
         step = torch.randint(0, config.diffusion_steps, (len(clean),))
         noisy = self._scheduler.add_noise(clean, noise, step)  # pyright: ignore[reportArgumentType] (its IntTensor is any)
         target = clean if config.prediction_type == "sample" else noise
-        predicted = policy.predict(noisy, step, features, policy.anchor(data.state[rows]))
+        predicted = policy.denoiser(noisy, step, features)
         return torch.nn.functional.mse_loss(predicted, target)
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ import mujoco
 from resip import spaces
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from resip_training.data.displaced import DISPLACEMENT_M, displaced
 from resip_training.data.store import DemoWriter, Episode, Provenance
 from resip_training.experts.rollout import Disturbance, Trajectory, run_expert
 from resip_training.render.replay import Replay
@@ -19,8 +20,17 @@ from resip_training.sim import env, tasks
 _BATCH = 5
 
 
-def collect(task: str, demos: int, seed: int, randomness: str, out: Path, threads: int) -> None:
+def collect(task: str, demos: int, seed: int, randomness: str, out: Path, threads: int, copies: int = 0) -> None:
     """Record ``demos`` successful episodes from seed ``seed`` on into ``out``; a set that has some is completed.
+
+    Args:
+      task: name of the task.
+      demos: how many the set is to hold.
+      seed: first seed; one whose episode fails is skipped.
+      randomness: level of the resets.
+      out: folder of the set.
+      threads: of the simulation.
+      copies: displaced copies that are rendered and stored beside each (see ``displaced``).
 
     Raises:
       ResipError: unknown task or randomness, ``out`` holds something else, or no GL to render with.
@@ -33,6 +43,7 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
         "timestep_s": env.TIMESTEP_S,
         "drive": "impedance",
         "disturbance": asdict(disturbance),
+        "displaced_copies": {"number": copies, "within_m": DISPLACEMENT_M},
     }
     writer = DemoWriter(out, Provenance(task, randomness, "expert", description.part_names, simulator))
     replay = Replay(description)
@@ -50,7 +61,7 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
             seeds = list(itertools.islice(fresh, min(_BATCH, demos - len(writer.seeds))))
             for run in run_expert(task, randomness, seeds, threads=threads, disturbance=disturbance):
                 if run.success:
-                    writer.append(_episode(run, replay))
+                    writer.append(*(_episode(displaced(run, copy), replay) for copy in range(copies + 1)))
                     progress.update(bar, completed=len(writer.seeds))
     replay.close()
     print(f"{len(writer.seeds)} demonstrations, {writer.n_steps} steps in {out}")

@@ -127,7 +127,7 @@ class DemoWriter:
 
     @property
     def seeds(self) -> frozenset[int]:
-        """Seeds of the episodes already in the set: skip them to resume an interrupted collection."""
+        """Seeds of the demonstrations already in the set: skip them to resume an interrupted collection."""
         return frozenset(self._seeds)
 
     @property
@@ -135,23 +135,28 @@ class DemoWriter:
         """Time steps in the set."""
         return self._n_steps
 
-    def append(self, episode: Episode) -> None:
-        """Write one episode; it is in the set when this returns, and not at all if interrupted before.
+    def append(self, *episodes: Episode) -> None:
+        """Write one demonstration: an episode, and displaced copies of it, which have the same seed.
+
+        All of it is in the set when this returns, and nothing of it if interrupted before.
 
         Raises:
           ResipError: an array has the wrong shape or a value that is not finite, or the seed is there already.
         """
-        if episode.seed in self._seeds:
-            raise ResipError(f"seed {episode.seed} is already in {self._path}: skip the seeds in DemoWriter.seeds")
-        _check_episode(episode, _array(self._group, "part_poses").shape[1])
-        for name in _PER_STEP:
-            array = _array(self._group, name)
-            array.append(np.asarray(getattr(episode, name)).astype(array.dtype))
-        for name in _PER_EPISODE:
-            _array(self._group, name).append(np.asarray([getattr(episode, name)]))
-        self._n_steps += len(episode)
-        _array(self._group, "episode_ends").append(np.asarray([self._n_steps], dtype=np.int64))
-        self._seeds.add(episode.seed)
+        for episode in episodes:
+            if episode.seed in self._seeds:
+                raise ResipError(f"seed {episode.seed} is already in {self._path}: skip the seeds in DemoWriter.seeds")
+            _check_episode(episode, _array(self._group, "part_poses").shape[1])
+        ends = self._n_steps + np.cumsum([len(episode) for episode in episodes])
+        for episode in episodes:
+            for name in _PER_STEP:
+                array = _array(self._group, name)
+                array.append(np.asarray(getattr(episode, name)).astype(array.dtype))
+            for name in _PER_EPISODE:
+                _array(self._group, name).append(np.asarray([getattr(episode, name)]))
+        _array(self._group, "episode_ends").append(ends.astype(np.int64))
+        self._n_steps = int(ends[-1])
+        self._seeds |= {episode.seed for episode in episodes}
 
     def _check_provenance(self, provenance: Provenance) -> None:
         recorded = self._group.attrs["provenance"]
@@ -205,8 +210,13 @@ class DemoSet:
 
     @property
     def n_episodes(self) -> int:
-        """Complete episodes."""
+        """Complete episodes, displaced copies included."""
         return len(self.episode_ends)
+
+    @property
+    def n_demonstrations(self) -> int:
+        """Different seeds among the episodes: a demonstration and its displaced copies count once."""
+        return len(np.unique(self.seeds))
 
     @property
     def n_steps(self) -> int:

@@ -22,22 +22,27 @@ def chunk_rows(episodes: Sequence[slice], horizon: int) -> NDArray[np.int64]:
     return np.concatenate(rows)
 
 
-def split_episodes(n_episodes: int, held_out: float, seed: int) -> tuple[list[int], list[int]]:
-    """Split whole episodes at random into training and validation indices.
+def split_episodes(seeds: Sequence[int] | NDArray[np.int64], held_out: float, seed: int) -> tuple[list[int], list[int]]:
+    """Split whole demonstrations at random into training and validation episodes.
 
     Args:
-      n_episodes: episodes in the set.
-      held_out: fraction for validation; at least one episode if it is positive.
+      seeds: seed of each episode; those that share one (displaced copies) are on one side.
+      held_out: fraction of the demonstrations for validation; at least one if it is positive.
       seed: seed of the choice.
+
+    Returns:
+      Indices of the training and of the validation episodes.
 
     Raises:
       ResipError: nothing would be left to train on.
     """
-    n_held_out = max(1, round(held_out * n_episodes)) if held_out > 0 else 0
-    if n_held_out >= n_episodes:
-        raise ResipError(f"{n_episodes} episodes are too few to hold out {held_out:.0%} of them for validation")
-    order = np.random.default_rng(seed).permutation(n_episodes)
-    return sorted(order[n_held_out:].tolist()), sorted(order[:n_held_out].tolist())
+    different = np.unique(seeds)
+    n_held_out = max(1, round(held_out * len(different))) if held_out > 0 else 0
+    if n_held_out >= len(different):
+        raise ResipError(f"{len(different)} demonstrations are too few to hold out {held_out:.0%} for validation")
+    chosen = np.random.default_rng(seed).permutation(different)[:n_held_out]
+    aside = np.isin(seeds, chosen)
+    return np.flatnonzero(~aside).tolist(), np.flatnonzero(aside).tolist()
 
 
 def steps_of(episodes: Sequence[slice], chosen: Sequence[int]) -> NDArray[np.int64]:

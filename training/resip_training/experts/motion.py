@@ -1,12 +1,12 @@
 """What a scripted expert sees and how it moves: shared by the experts of all tasks.
 
 Targets are memoryless: a bounded lead ahead of the *measured* fingertip towards the goal. A policy that
-clones the expert needs no clock, and nothing waits in mid-air: every phase ends on something in the state.
+clones the expert needs no clock, and nothing waits in mid-air.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,11 +28,8 @@ class Scene:
     """Centre of the obstacle's front wall, ``(3,)``."""
 
 
-#: An expert, or a skill of one, is a generator: it yields an action ``(10,)``, is sent the next ``Scene``, and
-#: returns the last one.
-Plan = Generator[Array, Scene, Scene]
-Goal = Callable[[Scene], spaces.Pose]
-Condition = Callable[[Scene], bool]
+#: An expert: what is seen to the action ``(10,)``.
+Expert = Callable[[Scene], Array]
 
 
 def unpack(robot_state: Array, part_poses: Array, part_names: tuple[str, ...]) -> Scene:
@@ -59,9 +56,8 @@ class Pace:
     lead_rad: float
 
 
-TRAVEL = Pace(0.06, 0.40)
-APPROACH = Pace(0.03, 0.25)
-CONTACT = Pace(0.012, 0.15)
+TRAVEL = Pace(0.04, 0.30)
+CONTACT = Pace(0.010, 0.12)
 
 
 def towards(scene: Scene, goal: spaces.Pose, gripper: float, pace: Pace) -> Array:
@@ -119,18 +115,18 @@ def wrapped(angle_rad: float) -> float:
     return float((angle_rad + np.pi) % (2 * np.pi) - np.pi)
 
 
-def move(
-    scene: Scene, goal: Goal, gripper: float, pace: Pace, tolerance_m: float = 0.004, tolerance_rad: float = 0.06
-) -> Plan:
-    """Skill: follow ``goal`` until the fingertip is there."""
-    while not at(scene, goal(scene), tolerance_m, tolerance_rad):
-        scene = yield towards(scene, goal(scene), gripper, pace)
-    return scene
+def funnel(scene: Scene, grasp: spaces.Pose, clearance_m: float, turn_inside: bool = False) -> spaces.Pose:
+    """The grasp drawn back along its approach axis, by up to ``clearance_m``: the farther, the worse the aim.
 
-
-def hold(scene: Scene, gripper: float, until: Condition) -> Plan:
-    """Skill: open or close the gripper where it is, until the condition holds."""
-    pose = scene.ee
-    while not until(scene):
-        scene = yield towards(scene, pose, gripper, APPROACH)
-    return scene
+    Args:
+      scene: where the fingertip is.
+      grasp: where it is to come.
+      clearance_m: greatest distance that it is drawn back.
+      turn_inside: whether the hand may turn about the approach axis while it comes down.
+    """
+    offset = grasp.matrix.T @ (scene.ee.position - grasp.position)
+    aside_m = float(np.hypot(offset[0], offset[1]))
+    aslant_rad = float(np.arccos(np.clip(scene.ee.matrix[:, 2] @ grasp.matrix[:, 2], -1.0, 1.0)))
+    turned_rad = aslant_rad if turn_inside else float(rotation.angle_between(scene.ee.matrix, grasp.matrix))
+    error_m = 3.0 * max(0.0, aside_m - 0.004) + 0.2 * max(0.0, turned_rad - 0.08)
+    return backed_off(grasp, min(clearance_m, error_m))

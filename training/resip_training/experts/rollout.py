@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -17,21 +17,20 @@ from resip_training.sim.env import AssemblyEnv
 
 Array = NDArray[np.float64]
 
-EXPERTS: Final = MappingProxyType({"one_leg": one_leg.plan})
+EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType({"one_leg": one_leg.act})
 
 
 @dataclass(frozen=True)
 class Disturbance:
     """Random errors in what the arm is told, so that demonstrations show how to recover from them.
 
-    The error wanders (a first-order process); what is recorded is the expert's own action, the right one at
-    the place that the error led to. Source: DART, Laskey et al. 2017.
+    The error wanders (a first-order process) and grows with the motion that is asked for: a person's aim is
+    off on the way, not on arrival. What is recorded is the expert's own action, the right one at the place
+    that the error led to. Source: DART, Laskey et al. 2017.
     """
 
-    position_m: float = 0.003
-    """Standard deviation on each axis."""
-    rotation_rad: float = 0.025
-    """Standard deviation about each axis."""
+    share: float = 0.12
+    """Standard deviation on each axis, as a share of the commanded displacement, and about it, of the rotation."""
     memory: float = 0.85
     """Share of the error that lasts from one step to the next."""
 
@@ -75,26 +74,28 @@ class _World:
         self._rng = np.random.default_rng([seed, 1])
         self._error = np.zeros(6)
         self._names = part_names
-        self._plan = EXPERTS[task](motion.unpack(state, parts, part_names))
-        self.action = next(self._plan)
+        self._expert = EXPERTS[task]
+        self.act(state, parts)
         self._rows: list[tuple[Array, Array, Array, Array, float]] = []
 
     def record(self, state: Array, parts: Array, joints: Array, reward: float) -> None:
         self._rows.append((state, parts, joints, self.action, reward))
 
     def act(self, state: Array, parts: Array) -> None:
-        self.action = self._plan.send(motion.unpack(state, parts, self._names))
+        self.action = self._expert(motion.unpack(state, parts, self._names))
 
-    def told(self) -> Array:
-        """What the arm is told: the expert's action with the error that has built up."""
+    def told(self, state: Array) -> Array:
+        """What the arm at ``state`` is told: the expert's action with the error that has built up."""
         if self._disturbance is None:
             return self.action
-        size = np.repeat([self._disturbance.position_m, self._disturbance.rotation_rad], 3)
         memory = self._disturbance.memory
-        self._error = memory * self._error + np.sqrt(1 - memory**2) * size * self._rng.standard_normal(6)
+        self._error = memory * self._error + np.sqrt(1 - memory**2) * self._rng.standard_normal(6)
         pose = spaces.action_pose(self.action)
-        turned = rotation.matrix_from_rotvec(self._error[3:]) @ pose.matrix
-        return spaces.pack_action(pose.position + self._error[:3], turned, self.action[spaces.ACTION_GRIPPER.start])
+        ahead_m = np.linalg.norm(pose.position - state[spaces.STATE_POSITION])
+        ahead_rad = rotation.angle_between(rotation.matrix_from_rot6d(state[spaces.STATE_ROT6D]), pose.matrix)
+        offset_m, turn_rad = self._disturbance.share * self._error.reshape(2, 3) * [[ahead_m], [ahead_rad]]
+        turned = rotation.matrix_from_rotvec(turn_rad) @ pose.matrix
+        return spaces.pack_action(pose.position + offset_m, turned, self.action[spaces.ACTION_GRIPPER.start])
 
     def trajectory(self, success: bool, fallen: bool) -> Trajectory:
         state, parts, joints, action, reward = (np.array(column) for column in zip(*self._rows, strict=True))
@@ -135,7 +136,7 @@ def run_expert(
         actions[:, :9] = state[:, :9]  # a world that is done holds still
         for i, world in enumerate(worlds):
             if world is not None:
-                actions[i] = world.told()
+                actions[i] = world.told(state[i])
         observation, reward, terminated, truncated, info = env.step(actions)
         starting = np.zeros(num_envs, dtype=bool)
         for i, world in enumerate(worlds):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from resip_training.models.denoiser import Denoiser
 from resip_training.models.encoder import ImageEncoder, View, ViewConfig
-from resip_training.models.normalizer import Normalizer
+from resip_training.models.normalizer import ChunkNormalizer, Normalizer
 
 PredictionType = Literal["sample", "epsilon"]
 
@@ -68,8 +68,8 @@ class ObservationEncoder(nn.Module):
 class DiffusionPolicy(nn.Module):
     """Predict a chunk of absolute actions from one observation.
 
-    With ``sample`` prediction the network's output is added to the present end-effector pose, repeated
-    over the chunk: what remains to be learned is where to go from here.
+    Inside, a chunk is relative to the present end-effector pose (see `ChunkNormalizer`): what is learned is
+    where to go from here.
 
     Args:
       config: architecture and diffusion settings.
@@ -80,7 +80,7 @@ class DiffusionPolicy(nn.Module):
         super().__init__()
         self.config = config
         self.state_normalizer = Normalizer(spaces.STATE_DIM)
-        self.action_normalizer = Normalizer(spaces.ACTION_DIM)
+        self.chunk_normalizer = ChunkNormalizer(config.prediction_horizon)
         self.parts_normalizer = Normalizer(part_poses_dim)
         self.encoder = ObservationEncoder(config)
         self.denoiser = Denoiser(
@@ -91,17 +91,6 @@ class DiffusionPolicy(nn.Module):
     def normalized_state(self, robot_state: Tensor) -> Tensor:
         """Normalise and clamp robot states ``(B, 16)``."""
         return self.state_normalizer.normalize(robot_state).clamp(-_STATE_LIMIT, _STATE_LIMIT)
-
-    def anchor(self, robot_state: Tensor) -> Tensor:
-        """The chunk ``(B, 1, 10)``, normalised, that would hold the present pose (gripper undecided)."""
-        pose = robot_state[:, : spaces.STATE_ROT6D.stop]
-        hold = torch.cat([pose, torch.zeros_like(pose[:, :1])], dim=-1)
-        return self.action_normalizer.normalize(hold).unsqueeze(1)
-
-    def predict(self, noisy: Tensor, step: Tensor, features: Tensor, anchor: Tensor) -> Tensor:
-        """Run the denoiser: the clean normalised chunk (``sample``) or its noise (``epsilon``)."""
-        output = self.denoiser(noisy, step, features)
-        return output + anchor if self.config.prediction_type == "sample" else output
 
     @torch.no_grad()
     def sample(self, robot_state: Tensor, front: Tensor, wrist: Tensor, noise: Tensor) -> Tensor:
@@ -117,13 +106,12 @@ class DiffusionPolicy(nn.Module):
           Actions ``(B, T_p, 10)`` in physical units.
         """
         features = self.encoder(self.normalized_state(robot_state), front, wrist)
-        anchor = self.anchor(robot_state)
         scheduler = inference_scheduler(self.config)
         chunk = noise
         for step in scheduler.timesteps:
-            output = self.predict(chunk, step.expand(len(chunk)), features, anchor)
+            output = self.denoiser(chunk, step.expand(len(chunk)), features)
             chunk = scheduler.step(output, int(step), chunk, eta=0.0, return_dict=False)[0]
-        return self.action_normalizer.denormalize(chunk)
+        return self.chunk_normalizer.denormalize(chunk, robot_state)
 
 
 def views(config: PolicyConfig) -> dict[str, View]:

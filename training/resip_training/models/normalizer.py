@@ -1,13 +1,15 @@
-"""Per-dimension normalisation to [-1, 1], stored in the weights."""
+"""Normalisation to [-1, 1], stored in the weights: of single vectors, and of action chunks."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import torch
+from resip import spaces
 from torch import Tensor, nn
 
 HALF_RANGE_FLOOR: Final = 0.01  # 1 cm for positions: a dimension that spans less is not blown up to [-1, 1]
+GRIPPER_HALF_RANGE: Final = 2.0  # its +-1 becomes +-0.5: when it closes is uncertain by nature and would fill the loss
 
 
 class Normalizer(nn.Module):
@@ -42,3 +44,42 @@ class Normalizer(nn.Module):
     def denormalize(self, values: Tensor) -> Tensor:
         """Invert `normalize`."""
         return values * self.half_range + self.centre
+
+
+class ChunkNormalizer(nn.Module):
+    """Actions as differences from the present pose, every step of the chunk in a range of its own.
+
+    The first action lies within centimetres of where the hand is, the last one anywhere on the table. In one
+    common range, the millimetres that decide an insertion would vanish in the loss; here each step has the
+    same weight relative to how far it can be. The gripper keeps its sign, at less weight.
+
+    Args:
+      horizon: actions in a chunk (T_p).
+    """
+
+    half_range: Tensor
+
+    def __init__(self, horizon: int) -> None:
+        super().__init__()
+        self.register_buffer("half_range", torch.ones(horizon, spaces.ACTION_DIM))
+
+    def fit(self, robot_state: Tensor, actions: Tensor) -> ChunkNormalizer:
+        """Take the ranges from states ``(n, 16)`` and the chunks ``(n, T_p, 10)`` that follow them."""
+        largest = (actions - _held(robot_state)).abs().amax(dim=0)
+        self.half_range.copy_(largest.clamp(min=HALF_RANGE_FLOOR))
+        self.half_range[:, spaces.ACTION_GRIPPER] = GRIPPER_HALF_RANGE
+        return self
+
+    def normalize(self, actions: Tensor, robot_state: Tensor) -> Tensor:
+        """Map chunks ``(n, T_p, 10)`` that follow the states ``(n, 16)`` to [-1, 1]."""
+        return (actions - _held(robot_state)) / self.half_range
+
+    def denormalize(self, chunk: Tensor, robot_state: Tensor) -> Tensor:
+        """Invert `normalize`: absolute actions."""
+        return chunk * self.half_range + _held(robot_state)
+
+
+def _held(robot_state: Tensor) -> Tensor:
+    """The chunk ``(n, 1, 10)`` that would hold the present pose, its gripper undecided."""
+    pose = robot_state[:, : spaces.STATE_ROT6D.stop]
+    return torch.cat([pose, torch.zeros_like(pose[:, :1])], dim=-1).unsqueeze(1)

@@ -32,8 +32,6 @@ FINGER_FORCE_N: Final = 13.0  # reference: effort-driven, 13 N a finger
 _FINGER_STIFFNESS: Final = 2000.0  # N/m: full force 6.5 mm past the contact
 _FINGER_DAMPING: Final = 60.0
 
-GRIPPER_SPEED_M_S: Final = 0.1  # of the width: the Franka hand's maximum
-
 _TWIST_AXES: Final = ("x", "y", "z", "rx", "ry", "rz")
 
 
@@ -104,13 +102,13 @@ class FingerRamp:
         self._open_m = open_width_m / 2
         self.target_m = np.full(batch_size, self._open_m)
         self.goal_m = self.target_m.copy()
-        self._speed_m_s = GRIPPER_SPEED_M_S / 2
+        self._speed_m_s = panda.GRIPPER_SPEED_M_S / 2
 
     def reset(self, ids: NDArray[np.int64] | slice = slice(None)) -> None:
         """Open, at once, for the entries ``ids``."""
         self.target_m[ids] = self.goal_m[ids] = self._open_m
 
-    def move(self, goal_m: ArrayLike, finger_m: ArrayLike, speed_m_s: float = GRIPPER_SPEED_M_S / 2) -> None:
+    def move(self, goal_m: ArrayLike, finger_m: ArrayLike, speed_m_s: float = panda.GRIPPER_SPEED_M_S / 2) -> None:
         """Head for ``goal_m``; where that is a new goal, start from the fingers' measured place ``finger_m``."""
         changed = np.asarray(goal_m) != self.goal_m
         self.target_m = np.where(changed, finger_m, self.target_m)

@@ -38,6 +38,8 @@ COMMAND_VELOCITY_RAD_S: Final = np.array([1.5, 1.5, 1.5, 1.5, 2.0, 2.0, 2.0])
 RESET_RAD: Final = np.array([-0.02630888, 0.3758795, 0.12485036, -2.1383357, -0.09431414, 2.49649072, 0.01921718])
 
 GRIPPER_MAX_WIDTH_M: Final = 0.08
+#: How fast the hand opens and closes, on the robot and in training: its maximum (m/s of the width).
+GRIPPER_SPEED_M_S: Final = 0.1
 
 # Fixed transform before each joint: roll about x (rad), translation (m). From the URDF.
 _HALF_PI = np.pi / 2

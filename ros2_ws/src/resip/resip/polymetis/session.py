@@ -274,11 +274,10 @@ def clip_joints(q_rad: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class GripperSettings:
-    """How the gripper opens and closes; the defaults are those of the paper's robot."""
+    """How the gripper opens and closes: width and force of the paper's robot, at the speed that training knows."""
 
     open_width_m: float = 0.065
-    open_speed_m_s: float = 0.05
-    close_speed_m_s: float = 0.07
+    speed_m_s: float = panda.GRIPPER_SPEED_M_S
     close_force_n: float = 70.0
     stale_after_s: float = 1.0
     """Longest wall time for which the gripper's timestamp may stand still."""
@@ -368,8 +367,8 @@ class GripperSession:
 
     def _send(self, close: bool) -> None:
         if close:
-            self._client.grasp(self._settings.close_speed_m_s, self._settings.close_force_n)
+            self._client.grasp(self._settings.speed_m_s, self._settings.close_force_n)
         else:
-            self._client.goto(self._settings.open_width_m, self._settings.open_speed_m_s)
+            self._client.goto(self._settings.open_width_m, self._settings.speed_m_s)
         self._sent = close
         self._sent_at_ns = self._state.timestamp_ns if self._state else 0
