@@ -48,7 +48,7 @@ class ExportedPolicy(nn.Module):
     def __init__(self, policy: DiffusionPolicy) -> None:
         super().__init__()
         self.policy = copy.deepcopy(policy).requires_grad_(False).eval()
-        del self.policy.parts_head, self.policy.parts_normalizer  # training only
+        del self.policy.parts_normalizer  # training only
         for encoder in (self.policy.encoder.front, self.policy.encoder.wrist):
             encoder.low_precision = False
         camera_views = views(policy.config)
@@ -67,9 +67,10 @@ class ExportedPolicy(nn.Module):
         features = self.policy.encoder(
             self.policy.normalized_state(robot_state), self.front_view(front), self.wrist_view(wrist)
         )
+        condition, _ = self.policy.condition(features)
         chunk = noise
         for i, step in enumerate(self.steps):
-            output = self.policy.denoiser(chunk, torch.full_like(robot_state[:, 0], step), features)
+            output = self.policy.denoiser(chunk, torch.full_like(robot_state[:, 0], step), condition)
             chunk = self._denoise(chunk, output, self.alpha_now[i], self.alpha_next[i])
         return self.policy.chunk_normalizer.denormalize(chunk, robot_state)
 

@@ -64,9 +64,9 @@ class BCConfig:
     warmup: float = 0.02
     weight_decay: float = 1e-3
     ema_decay: float = 0.999
-    parts_weight: float = 0.3
+    parts_weight: float = 1.0
     refinement: float = 0.3
-    refinement_views: int = 4
+    refinement_views: int = 2
     refinement_batch: int = 512
     held_out: float = 0.06
     precision: Literal["bfloat16", "float32"] = "bfloat16"
@@ -152,7 +152,7 @@ class BCTrainer:
             self.policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self._scheduler = training_scheduler(config.policy)
-        self._features: Tensor | None = None  # (views, training steps, features), in the refinement
+        self._conditions: Tensor | None = None  # (views, training steps, condition), in the refinement
         self._epoch_order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
 
     @property
@@ -171,7 +171,7 @@ class BCTrainer:
         """
         joint = 1.0 - self.config.refinement
         refining = progress >= joint
-        if refining and self._features is None:
+        if refining and self._conditions is None:
             self._begin_refinement()
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         phase = (progress - joint) / self.config.refinement if refining else progress / joint
@@ -245,10 +245,11 @@ class BCTrainer:
         data, policy = self.data, self.policy
         features = self._encode(policy, rows)
         parts = policy.parts_normalizer.normalize(data.parts[rows])
+        condition, predicted = policy.condition(features)
         draws = self.config.noise_draws
         return {
-            "loss/action": self._action_loss(features.repeat_interleave(draws, dim=0), np.repeat(rows, draws)),
-            "loss/parts": torch.nn.functional.mse_loss(policy.parts_head(features), parts),
+            "loss/action": self._action_loss(condition.repeat_interleave(draws, dim=0), np.repeat(rows, draws)),
+            "loss/parts": torch.nn.functional.mse_loss(predicted, parts),
         }
 
     def _encode(self, policy: DiffusionPolicy, rows: NDArray[np.int64]) -> Tensor:
@@ -260,7 +261,7 @@ class BCTrainer:
             augmented_batch(data.wrist, rows, config.policy.wrist, config.augment),
         )
 
-    def _action_loss(self, features: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    def _action_loss(self, condition: Tensor, rows: NDArray[np.int64]) -> Tensor:
         """Error of the denoised chunks of ``rows``, each at one random diffusion step."""
         config, data, policy = self.config.policy, self.data, self.policy
         clean = policy.chunk_normalizer.normalize(data.action[data.chunks[rows]], data.state[rows])
@@ -268,7 +269,7 @@ class BCTrainer:
         step = torch.randint(0, config.diffusion_steps, (len(clean),))
         noisy = self._scheduler.add_noise(clean, noise, step)  # pyright: ignore[reportArgumentType] (its IntTensor is any)
         target = clean if config.prediction_type == "sample" else noise
-        predicted = policy.denoiser(noisy, step, features)
+        predicted = policy.denoiser(noisy, step, condition)
         return torch.nn.functional.mse_loss(predicted, target)
 
     @torch.no_grad()
@@ -280,13 +281,16 @@ class BCTrainer:
         torch.manual_seed(self.config.seed)
         pieces = np.array_split(self.data.train_rows, max(1, len(self.data.train_rows) // _ENCODING_BATCH))
         views = range(self.config.refinement_views)
-        self._features = torch.stack([torch.cat([self._encode(self.policy, rows) for rows in pieces]) for _ in views])
+        self._conditions = torch.stack([torch.cat([self._condition(rows) for rows in pieces]) for _ in views])
+
+    def _condition(self, rows: NDArray[np.int64]) -> Tensor:
+        return self.policy.condition(self._encode(self.policy, rows))[0]
 
     def _refinement_losses(self) -> dict[str, Tensor]:
-        assert self._features is not None
+        assert self._conditions is not None
         index = torch.randint(0, len(self.data.train_rows), (self.config.refinement_batch,))
         view = torch.randint(0, self.config.refinement_views, index.shape)
-        return {"loss/action": self._action_loss(self._features[view, index], self.data.train_rows[index.numpy()])}
+        return {"loss/action": self._action_loss(self._conditions[view, index], self.data.train_rows[index.numpy()])}
 
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))

@@ -26,7 +26,7 @@ class AugmentConfig:
       contrast: largest relative change of contrast.
     """
 
-    shift_px: int = 2
+    shift_px: int = 1
     brightness: float = 0.1
     contrast: float = 0.1
 
@@ -69,7 +69,7 @@ def augmented_batch(
     image = to_input(_cut(frames, rows, offsets, config))
     gain = 1 + augment.contrast * (2 * torch.rand(len(rows), 1, 1, 1) - 1)
     offset = 2 * augment.brightness * (2 * torch.rand(len(rows), 1, 1, 1) - 1)
-    return image.mul_(gain).add_(offset)
+    return torch.addcmul(offset, image, gain, out=image)
 
 
 def _cut(frames: NDArray[np.uint8], rows: NDArray[np.int64], offsets: NDArray[np.int64], config: ViewConfig) -> Tensor:

@@ -28,8 +28,9 @@ _DOWN: Final = -_UP
 _TOP_HALF_M: Final = 0.08125
 _WALL_HALF_M: Final = 0.01
 _CORNER_GAP_M: Final = 0.003
-_CORNER_GAP_RELEASED_M: Final = 0.006  # how far a released top may have sprung back
+_CORNER_GAP_RELEASED_M: Final = 0.012  # near enough for a top that was let go of early
 _CORNER_OVERSHOOT_M: Final = 0.015
+_SLOW_WITHIN_M: Final = 0.025
 #: Middle of the rim that is nearest to the robot, in the top's frame.
 _RIM_LOCAL_M: Final = np.array([0.0, 0.004, 0.078125])
 _RIM_WIDTH_M: Final = (0.003, 0.010)  # what a gripper closed on the 6.25 mm rim reads
@@ -46,6 +47,8 @@ _INSERTED_HEIGHT_M: Final = 0.016
 _UPRIGHT_COSINE: Final = 0.97
 _LEANING_COSINE: Final = 0.9
 
+#: Slow enough that to let go a moment early does no harm.
+_FINE: Final = motion.Pace(0.006, 0.08)
 #: Open, for a hand whose full width is 65 mm; below it the fingers are on their way.
 _OPEN_WIDTH_M: Final = 0.060
 _CLEAR_M: Final = 0.07  # between a hand and what it has let go of
@@ -153,7 +156,8 @@ def _corner_top(scene: Scene) -> Array:
         return _grasp(scene, _rim_grasp(scene))
     top, corner = scene.parts[TOP], _corner(scene) + _CORNER_OVERSHOOT_M
     goal = motion.compose(spaces.Pose(np.append(corner, top.position[2]), _SQUARE), motion.relative(top, scene.ee))
-    return motion.towards(scene, goal, CLOSE, CONTACT)
+    near = np.linalg.norm(_corner(scene) - top.position[:2]) < _SLOW_WITHIN_M
+    return motion.towards(scene, goal, CLOSE, _FINE if near else CONTACT)
 
 
 def _leave_rim(scene: Scene) -> Array:
@@ -192,7 +196,7 @@ def _insert_leg(scene: Scene) -> Array:
     if height < min(wanted_m, _CARRY_HEIGHT_M) - 0.02:
         return motion.towards(scene, motion.raised(scene.ee, 0.12), CLOSE, TRAVEL)
     near = clearance_m < _CARRY_HEIGHT_M
-    return motion.towards(scene, _standing(scene, wanted_m), CLOSE, CONTACT if near else TRAVEL)
+    return motion.towards(scene, _standing(scene, wanted_m), CLOSE, _FINE if near else TRAVEL)
 
 
 def _screw(scene: Scene) -> Array:

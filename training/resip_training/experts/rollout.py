@@ -20,6 +20,9 @@ Array = NDArray[np.float64]
 EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType({"one_leg": one_leg.act})
 
 
+_SLIP_STEPS: Final = 8
+
+
 @dataclass(frozen=True)
 class Disturbance:
     """Random errors in what the arm is told, so that demonstrations show how to recover from them.
@@ -29,10 +32,12 @@ class Disturbance:
     that the error led to. Source: DART, Laskey et al. 2017.
     """
 
-    share: float = 0.12
+    share: float = 0.08
     """Standard deviation on each axis, as a share of the commanded displacement, and about it, of the rotation."""
     memory: float = 0.85
     """Share of the error that lasts from one step to the next."""
+    slip: float = 0.004
+    """Chance at each step that the hand opens, for as long as that takes, whatever it was told."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class _World:
         self._disturbance = disturbance
         self._rng = np.random.default_rng([seed, 1])
         self._error = np.zeros(6)
+        self._slipping_steps = 0
         self._names = part_names
         self._expert = EXPERTS[task]
         self.act(state, parts)
@@ -95,7 +101,14 @@ class _World:
         ahead_rad = rotation.angle_between(rotation.matrix_from_rot6d(state[spaces.STATE_ROT6D]), pose.matrix)
         offset_m, turn_rad = self._disturbance.share * self._error.reshape(2, 3) * [[ahead_m], [ahead_rad]]
         turned = rotation.matrix_from_rotvec(turn_rad) @ pose.matrix
-        return spaces.pack_action(pose.position + offset_m, turned, self.action[spaces.ACTION_GRIPPER.start])
+        return spaces.pack_action(pose.position + offset_m, turned, self._gripper_told())
+
+    def _gripper_told(self) -> float:
+        assert self._disturbance is not None
+        if self._rng.random() < self._disturbance.slip:
+            self._slipping_steps = _SLIP_STEPS
+        self._slipping_steps = max(0, self._slipping_steps - 1)
+        return spaces.GRIPPER_OPEN if self._slipping_steps else self.action[spaces.ACTION_GRIPPER.start]
 
     def trajectory(self, success: bool, fallen: bool) -> Trajectory:
         state, parts, joints, action, reward = (np.array(column) for column in zip(*self._rows, strict=True))

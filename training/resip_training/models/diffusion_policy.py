@@ -68,12 +68,13 @@ class ObservationEncoder(nn.Module):
 class DiffusionPolicy(nn.Module):
     """Predict a chunk of absolute actions from one observation.
 
-    Inside, a chunk is relative to the present end-effector pose (see `ChunkNormalizer`): what is learned is
-    where to go from here.
+    Part poses, which training knows, are predicted from the features and given to the denoiser beside them: it
+    then works from coordinates, as a policy on states does. Inside, a chunk is relative to the present
+    end-effector pose (see `ChunkNormalizer`): what is learned is where to go from here.
 
     Args:
       config: architecture and diffusion settings.
-      part_poses_dim: numbers of the part poses that training predicts as an auxiliary task.
+      part_poses_dim: numbers of the part poses that are predicted on the way.
     """
 
     def __init__(self, config: PolicyConfig, part_poses_dim: int) -> None:
@@ -84,13 +85,18 @@ class DiffusionPolicy(nn.Module):
         self.parts_normalizer = Normalizer(part_poses_dim)
         self.encoder = ObservationEncoder(config)
         self.denoiser = Denoiser(
-            config.prediction_horizon, spaces.ACTION_DIM, self.encoder.dim, config.width, config.blocks
+            config.prediction_horizon, spaces.ACTION_DIM, self.encoder.dim + part_poses_dim, config.width, config.blocks
         )
         self.parts_head = nn.Sequential(nn.Linear(self.encoder.dim, 256), nn.SiLU(), nn.Linear(256, part_poses_dim))
 
     def normalized_state(self, robot_state: Tensor) -> Tensor:
         """Normalise and clamp robot states ``(B, 16)``."""
         return self.state_normalizer.normalize(robot_state).clamp(-_STATE_LIMIT, _STATE_LIMIT)
+
+    def condition(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What the denoiser works from, ``(B, encoder.dim + part poses)``, and the normalised part poses in it."""
+        parts = self.parts_head(features)
+        return torch.cat([features, parts], dim=-1), parts
 
     @torch.no_grad()
     def sample(self, robot_state: Tensor, front: Tensor, wrist: Tensor, noise: Tensor) -> Tensor:
@@ -105,11 +111,11 @@ class DiffusionPolicy(nn.Module):
         Returns:
           Actions ``(B, T_p, 10)`` in physical units.
         """
-        features = self.encoder(self.normalized_state(robot_state), front, wrist)
+        condition, _ = self.condition(self.encoder(self.normalized_state(robot_state), front, wrist))
         scheduler = inference_scheduler(self.config)
         chunk = noise
         for step in scheduler.timesteps:
-            output = self.denoiser(chunk, step.expand(len(chunk)), features)
+            output = self.denoiser(chunk, step.expand(len(chunk)), condition)
             chunk = scheduler.step(output, int(step), chunk, eta=0.0, return_dict=False)[0]
         return self.chunk_normalizer.denormalize(chunk, robot_state)
 

@@ -71,7 +71,7 @@ class View(nn.Module):
 
 def to_input(pixels: Tensor) -> Tensor:
     """Scale uint8 pixels ``(B, h, w, 3)`` to [-1, 1] and put channels first (in channels-last memory)."""
-    return (pixels.to(torch.float32) / 127.5 - 1.0).permute(0, 3, 1, 2)
+    return pixels.to(torch.float32).mul_(1 / 127.5).sub_(1.0).permute(0, 3, 1, 2)
 
 
 class ResidualBlock(nn.Module):
