@@ -54,6 +54,8 @@ class Pace:
 
     lead_m: float
     lead_rad: float
+    down_m: float = np.inf
+    """Greatest lead downwards: to come down slowly while the aim is corrected at full pace."""
 
 
 TRAVEL = Pace(0.04, 0.30)
@@ -64,7 +66,10 @@ def towards(scene: Scene, goal: spaces.Pose, gripper: float, pace: Pace) -> Arra
     """Action that leads the fingertip towards ``goal`` by at most the pace's lead."""
     step = goal.position - scene.ee.position
     distance = float(np.linalg.norm(step))
-    position = goal.position if distance <= pace.lead_m else scene.ee.position + step * (pace.lead_m / distance)
+    if distance > pace.lead_m:
+        step = step * (pace.lead_m / distance)
+    step[2] = max(step[2], -pace.down_m)
+    position = scene.ee.position + step
     angle = float(rotation.angle_between(scene.ee.matrix, goal.matrix))
     fraction = 1.0 if angle <= pace.lead_rad else pace.lead_rad / angle
     return spaces.pack_action(position, rotation.interpolate(scene.ee.matrix, goal.matrix, fraction), gripper)

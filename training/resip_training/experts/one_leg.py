@@ -27,10 +27,10 @@ _DOWN: Final = -_UP
 
 _TOP_HALF_M: Final = 0.08125
 _WALL_HALF_M: Final = 0.01
-_CORNER_GAP_M: Final = 0.003
+_CORNER_GAP_M: Final = 0.002
 _CORNER_GAP_RELEASED_M: Final = 0.012  # near enough for a top that was let go of early
 _CORNER_OVERSHOOT_M: Final = 0.015
-_SLOW_WITHIN_M: Final = 0.025
+_SLOW_WITHIN_M: Final = 0.020
 #: Middle of the rim that is nearest to the robot, in the top's frame.
 _RIM_LOCAL_M: Final = np.array([0.0, 0.004, 0.078125])
 _RIM_WIDTH_M: Final = (0.003, 0.010)  # what a gripper closed on the 6.25 mm rim reads
@@ -42,13 +42,14 @@ _SEAT_LOCAL_M: Final = np.array([0.05625, 0.046875, -0.05625])
 _LEG_WIDTH_M: Final = (0.026, 0.031)  # what a gripper closed on the 30 mm leg reads
 _TILT_RAD: Final = np.deg2rad(50.0)
 _CARRY_HEIGHT_M: Final = 0.060
-_RELEASE_HEIGHT_M: Final = 0.0105
+_RELEASE_HEIGHT_M: Final = 0.0075  # the leg's thread rests on the hole's at 5.8 mm
 _INSERTED_HEIGHT_M: Final = 0.016
 _UPRIGHT_COSINE: Final = 0.97
 _LEANING_COSINE: Final = 0.9
 
 #: Slow enough that to let go a moment early does no harm.
-_FINE: Final = motion.Pace(0.006, 0.08)
+_NUDGE: Final = motion.Pace(0.004, 0.06)
+_LOWER: Final = motion.Pace(0.010, 0.12, down_m=0.004)
 #: Open, for a hand whose full width is 65 mm; below it the fingers are on their way.
 _OPEN_WIDTH_M: Final = 0.060
 _CLEAR_M: Final = 0.07  # between a hand and what it has let go of
@@ -157,7 +158,7 @@ def _corner_top(scene: Scene) -> Array:
     top, corner = scene.parts[TOP], _corner(scene) + _CORNER_OVERSHOOT_M
     goal = motion.compose(spaces.Pose(np.append(corner, top.position[2]), _SQUARE), motion.relative(top, scene.ee))
     near = np.linalg.norm(_corner(scene) - top.position[:2]) < _SLOW_WITHIN_M
-    return motion.towards(scene, goal, CLOSE, _FINE if near else CONTACT)
+    return motion.towards(scene, goal, CLOSE, _NUDGE if near else CONTACT)
 
 
 def _leave_rim(scene: Scene) -> Array:
@@ -191,12 +192,12 @@ def _insert_leg(scene: Scene) -> Array:
     x, height, z = leg_above_seat(scene)
     aside_m = float(np.hypot(x, z))
     tilt_rad = float(np.arccos(np.clip(scene.parts[LEG].matrix[2, 1], -1.0, 1.0)))
-    clearance_m = min(4.0 * max(0.0, aside_m - 0.001) + 0.3 * max(0.0, tilt_rad - 0.03), _CARRY_HEIGHT_M)
+    clearance_m = min(10.0 * max(0.0, aside_m - 0.001) + 0.5 * max(0.0, tilt_rad - 0.03), _CARRY_HEIGHT_M)
     wanted_m = _RELEASE_HEIGHT_M - 0.003 + clearance_m
     if height < min(wanted_m, _CARRY_HEIGHT_M) - 0.02:
         return motion.towards(scene, motion.raised(scene.ee, 0.12), CLOSE, TRAVEL)
     near = clearance_m < _CARRY_HEIGHT_M
-    return motion.towards(scene, _standing(scene, wanted_m), CLOSE, _FINE if near else TRAVEL)
+    return motion.towards(scene, _standing(scene, wanted_m), CLOSE, _LOWER if near else TRAVEL)
 
 
 def _screw(scene: Scene) -> Array:

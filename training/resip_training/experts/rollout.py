@@ -32,11 +32,11 @@ class Disturbance:
     that the error led to. Source: DART, Laskey et al. 2017.
     """
 
-    share: float = 0.08
+    share: float = 0.05
     """Standard deviation on each axis, as a share of the commanded displacement, and about it, of the rotation."""
     memory: float = 0.85
     """Share of the error that lasts from one step to the next."""
-    slip: float = 0.004
+    slip: float = 0.002
     """Chance at each step that the hand opens, for as long as that takes, whatever it was told."""
 
 
