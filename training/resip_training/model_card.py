@@ -23,7 +23,7 @@ Made by `resip export`; `manifest.json` holds the contract, the hashes and every
 ## Data
 
 {n_demonstrations} demonstrations ({n_steps} steps at {control_hz:g} Hz) by the {source}, {randomness} randomness,
-in simulation; resets of seeds {seeds}. Hash of the numbers: `{data_sha256}`.
+in simulation; resets of seeds {seeds}{copies}. Hash of the numbers: `{data_sha256}`.
 
 ## Training
 
@@ -62,6 +62,7 @@ def render_card(manifest: dict[str, Any]) -> str:
         source=data["provenance"]["source"],
         randomness=data["provenance"]["randomness"],
         seeds=_ranges(data["seeds"]),
+        copies=_copies(data["provenance"]["simulator"]),
         data_sha256=data["sha256"][:16],
         prediction_type=settings["policy"]["prediction_type"],
         updates=result.get("steps", 0),
@@ -71,6 +72,16 @@ def render_card(manifest: dict[str, Any]) -> str:
         seed=settings["seed"],
         position_error="an unknown distance" if error is None else f"{error:.1f} mm",
         evaluation=_evaluation(manifest["evaluation"]),
+    )
+
+
+def _copies(simulator: dict[str, Any]) -> str:
+    copies = simulator.get("displaced_copies", {"number": 0})
+    if not copies["number"]:
+        return ""
+    return (
+        f".\nThe steps include {copies['number']} displaced copy of each, rendered again with arm, parts and obstacle"
+        f" moved together by up to {100 * copies['within_m']:g} cm"
     )
 
 

@@ -135,3 +135,20 @@ def funnel(scene: Scene, grasp: spaces.Pose, clearance_m: float, turn_inside: bo
     turned_rad = aslant_rad if turn_inside else float(rotation.angle_between(scene.ee.matrix, grasp.matrix))
     error_m = 3.0 * max(0.0, aside_m - 0.004) + 0.2 * max(0.0, turned_rad - 0.08)
     return backed_off(grasp, min(clearance_m, error_m))
+
+
+def nearest_grip(scene: Scene, approach: Array, opening: Array) -> Array:
+    """Of the two ways to close on a part along ``opening``, the one nearer to the present orientation."""
+    frames = [gripper_frame(approach, side * opening) for side in (1.0, -1.0)]
+    return min(frames, key=lambda frame: float(rotation.angle_between(scene.ee.matrix, frame)))
+
+
+def grasp(scene: Scene, pose: spaces.Pose, clearance_m: float, open_width_m: float, turn_inside: bool = False) -> Array:
+    """Come down to ``pose`` along its approach axis through a funnel, and close when there.
+
+    Fingers narrower than ``open_width_m`` are on their way, closing: the tolerance is then wider.
+    """
+    closing = scene.width_m < open_width_m
+    if at(scene, pose, 0.010 if closing else 0.005, 0.12 if closing else 0.08):
+        return towards(scene, pose, spaces.GRIPPER_CLOSE, CONTACT)
+    return towards(scene, funnel(scene, pose, clearance_m, turn_inside), spaces.GRIPPER_OPEN, TRAVEL)

@@ -109,21 +109,8 @@ def _let_in(scene: Scene) -> bool:
     return leg_inserted(scene) and (leg_above_seat(scene)[1] < _RELEASE_HEIGHT_M or not _tilted(scene))
 
 
-def _nearest_grip(scene: Scene, approach: Array, opening: Array) -> Array:
-    """Of the two ways to close on a part along ``opening``, the one nearer to the present orientation."""
-    frames = [motion.gripper_frame(approach, side * opening) for side in (1.0, -1.0)]
-    return min(frames, key=lambda frame: float(rotation.angle_between(scene.ee.matrix, frame)))
-
-
-def _grasp(scene: Scene, grasp: spaces.Pose, turn_inside: bool = False) -> Array:
-    """Come down to ``grasp`` along its approach axis, and close when there.
-
-    While the fingers are on their way they are closing, so the tolerance is then wider.
-    """
-    closing = scene.width_m < _OPEN_WIDTH_M
-    if motion.at(scene, grasp, 0.010 if closing else 0.005, 0.12 if closing else 0.08):
-        return motion.towards(scene, grasp, CLOSE, CONTACT)
-    return motion.towards(scene, motion.funnel(scene, grasp, _CLEAR_M, turn_inside), OPEN, TRAVEL)
+def _grasp(scene: Scene, pose: spaces.Pose, turn_inside: bool = False) -> Array:
+    return motion.grasp(scene, pose, _CLEAR_M, _OPEN_WIDTH_M, turn_inside)
 
 
 # ---- the top ----
@@ -138,7 +125,7 @@ def _corner(scene: Scene) -> Array:
 
 def _rim_grasp(scene: Scene) -> spaces.Pose:
     top = scene.parts[TOP]
-    return spaces.Pose(top.position + top.matrix @ _RIM_LOCAL_M, _nearest_grip(scene, _DOWN, top.matrix[:, 2]))
+    return spaces.Pose(top.position + top.matrix @ _RIM_LOCAL_M, motion.nearest_grip(scene, _DOWN, top.matrix[:, 2]))
 
 
 def _at_rim(scene: Scene) -> bool:
@@ -176,7 +163,7 @@ def _pick_leg(scene: Scene) -> Array:
     leg = scene.parts[LEG]
     axis = rotation.normalize(leg.matrix[:, 1] * np.array([1.0, 1.0, 0.0]))
     approach = np.cos(_TILT_RAD) * _DOWN - np.sin(_TILT_RAD) * axis
-    grip = _nearest_grip(scene, approach, np.cross(_UP, axis))
+    grip = motion.nearest_grip(scene, approach, np.cross(_UP, axis))
     return _grasp(scene, spaces.Pose(leg.position + 0.006 * axis + 0.003 * _UP, grip))
 
 
