@@ -23,7 +23,15 @@ from resip.control.limits import Limits, check_joint_command
 from resip.nodes import messages, runtime
 from resip.polymetis.client import ARM_PORT, GRIPPER_PORT, ArmClient, GripperClient
 from resip.polymetis.messages import RobotState
-from resip.polymetis.session import ArmSession, ArmStatus, GripperSession, GripperStatus, Mode, SessionSettings
+from resip.polymetis.session import (
+    ArmSession,
+    ArmStatus,
+    GripperSession,
+    GripperSettings,
+    GripperStatus,
+    Mode,
+    SessionSettings,
+)
 
 STATE_PERIOD_S = 0.01
 GRIPPER_TICKS = 3  # the hand reports at 30 Hz
@@ -47,7 +55,8 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._robot_stamps = stamps == "robot"
         settings = SessionSettings(stale_after_s=stale_after_s)
         self._arm = ArmSession(ArmClient(host, arm_port, deadline_s), settings)
-        self._gripper = GripperSession(GripperClient(host, gripper_port, deadline_s))
+        hand_settings = GripperSettings(stale_after_s=stale_after_s)
+        self._gripper = GripperSession(GripperClient(host, gripper_port, deadline_s), hand_settings)
         self._status = ArmStatus(Mode.DISCONNECTED)
         self._hand = GripperStatus(False)
         self._closing: bool | None = None  # what the hand was last told

@@ -171,9 +171,14 @@ class ControllerServer:
             self._status = Status.TERMINATING
 
     def interrupt(self) -> None:
-        """End the running controller as a stop of the robot does; the default controller holds."""
+        """End the running controller as a stop of the robot does; the default controller holds the arm where it is now.
+
+        The arm may have been put elsewhere since the last control update.
+        """
         with self._changed:
             self._end_episode()
+            if self._default is not None:
+                self._default.reset()
 
     # User client
 
