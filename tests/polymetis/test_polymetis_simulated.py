@@ -10,10 +10,12 @@ import torch
 from fake_cell import TIMESTEP_S, FakeCell, run_for
 from resip import rotation
 from resip.control import panda
-from resip.polymetis import hardware
+from resip.polymetis import archives, hardware
 from resip.polymetis.server import ServerError
 from resip.polymetis.simulated import LimitMonitor, SimulatedRobot, soft_limit_torques
 from resip.polymetis.urdf import kinematic_urdf
+
+ELSEWHERE_RAD = panda.RESET_RAD + np.array([0.3, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3])  # within all limits
 
 
 @pytest.fixture
@@ -118,11 +120,12 @@ def test_a_stall_holds_the_updates_back_for_its_time(robot):
 
 def test_a_relocated_arm_is_held_where_it_was_put(robot):
     run_for(robot, 0.1)
-    robot._cell.joint_positions = panda.RESET_RAD + 0.5
+    robot._cell.joint_positions = ELSEWHERE_RAD
     robot.relocated()
     assert robot.server.episode().start == -1
     run_for(robot, 0.2)
-    np.testing.assert_allclose(robot._cell.joint_positions, panda.RESET_RAD + 0.5, atol=1e-6)
+    np.testing.assert_allclose(robot._cell.joint_positions, ELSEWHERE_RAD, atol=1e-6)
+    assert robot.faults == []
 
 
 def test_relocating_takes_a_running_fault_back(robot):
@@ -151,3 +154,16 @@ def test_the_metadatas_urdf_is_the_arm_of_the_core():
     np.testing.assert_allclose(frame[:3, 3], panda.flange_pose(q).position, atol=1e-12)
     np.testing.assert_allclose(frame[:3, :3], panda.flange_pose(q).matrix, atol=1e-12)
     assert root.findall("link")[-1].attrib["name"] == hardware.EE_LINK_NAME
+
+
+def test_an_arm_relocated_after_a_controller_has_ended_is_held_where_it_was_put(robot):
+    with robot.ticking():
+        robot.server.set_controller(archives.hold_archive())
+        robot.server.terminate_controller()
+    run_for(robot, 0.1)
+    robot._cell.joint_positions = ELSEWHERE_RAD
+    robot._cell.joint_velocities = np.zeros(7)
+    robot.relocated()
+    run_for(robot, 0.2)
+    np.testing.assert_allclose(robot._cell.joint_positions, ELSEWHERE_RAD, atol=1e-6)
+    assert robot.faults == []

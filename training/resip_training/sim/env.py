@@ -140,10 +140,8 @@ class AssemblyEnv(VectorEnv):
             self._qpos[i, _FINGERS] = self.task.gripper_open_m / 2
             self._mocap[i, 0] = self.nominal_poses[-1, :3] + kick.obstacle_offset_m
             for k, (qpos, qvel) in enumerate(self._parts):
-                turn = rotation.matrix_from_rotvec([0.0, 0.0, kick.part_yaw_rad[k]])
-                matrix = turn @ rotation.matrix_from_quat(self.nominal_poses[k, 3:])
-                position = self.nominal_poses[k, :3] + kick.part_offset_m[k]
-                self._qpos[i, qpos] = _to_mujoco(np.append(position, rotation.quat_from_matrix(matrix)))
+                self._qpos[i, qpos] = _to_mujoco(self.nominal_poses[k])
+                matrix = rotation.matrix_from_quat(self.nominal_poses[k, 3:])
                 self._qvel[i, qvel] = np.concatenate(
                     [kick.part_velocity_m_s[k], matrix.T @ [0.0, 0.0, kick.part_spin_rad_s[k]]]
                 )

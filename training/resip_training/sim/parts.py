@@ -39,8 +39,8 @@ class Part:
     """A furniture part: its name (mesh and body), mass and collision geometry."""
 
     name: str
-    mesh: str | None
-    """Path of the mesh below the wheel's furniture meshes, without its suffix; None shows the collision boxes."""
+    mesh: str
+    """Path of the mesh below the wheel's furniture meshes, without its suffix."""
     mass_kg: float
     add_collision: Callable[[mujoco.MjsBody], None]
 
@@ -102,24 +102,6 @@ def _add_threaded_leg(body: mujoco.MjsBody) -> None:
     threads.add_thread(body, _LEG_THREAD, axis_x_m=0.0, axis_z_m=-_PEG_OFFSET_M, collides=THREAD)
 
 
-#: The factory peg and hole of the paper: 0.22 mm of clearance along x, 0.16 mm along y. Origins at the lower ends.
-_PEG_HALF_M: Final = (0.008, 0.005, 0.025)
-_OPENING_HALF_M: Final = (0.00811, 0.00508)
-_BLOCK_HALF_M: Final = (0.0125, 0.0125, 0.0045)
-
-
-def _add_peg(body: mujoco.MjsBody) -> None:
-    _add_box(body, (0.0, 0.0, _PEG_HALF_M[2]), _PEG_HALF_M, PART)
-
-
-def _add_hole(body: mujoco.MjsBody) -> None:
-    """A block with a rectangular opening: four walls."""
-    (open_x, open_y), (half_x, half_y, half_z) = _OPENING_HALF_M, _BLOCK_HALF_M
-    for side in (-1, 1):
-        _add_box(body, (side * (half_x + open_x) / 2, 0.0, half_z), ((half_x - open_x) / 2, half_y, half_z), PART)
-        _add_box(body, (0.0, side * (half_y + open_y) / 2, half_z), (open_x, (half_y - open_y) / 2, half_z), PART)
-
-
 def _leg(number: int, add_collision: Callable[[mujoco.MjsBody], None]) -> Part:
     name = f"square_table_leg{number}"
     return Part(name, f"square_table/{name}", 0.0231, add_collision)
@@ -131,7 +113,3 @@ SQUARE_TABLE_LEG2: Final = _leg(2, _add_plain_leg)
 SQUARE_TABLE_LEG3: Final = _leg(3, _add_plain_leg)
 #: The one leg of ``one_leg``: the only one whose thread is modelled, as in the reference.
 SQUARE_TABLE_LEG4: Final = _leg(4, _add_threaded_leg)
-
-#: Density 500 kg/m3 in the reference.
-PEG: Final = Part("peg", None, 0.0040, _add_peg)
-HOLE: Final = Part("hole", None, 0.0021, _add_hole)

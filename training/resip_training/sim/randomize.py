@@ -30,10 +30,6 @@ class Kick:
     """``(n_parts, 3)``, base frame, horizontal."""
     part_spin_rad_s: Array
     """``(n_parts,)`` about the vertical."""
-    part_offset_m: Array
-    """``(n_parts, 3)`` from the nominal place, z zero."""
-    part_yaw_rad: Array
-    """``(n_parts,)`` about the vertical, from the nominal orientation."""
 
 
 def sample(level: Randomness, rng: np.random.Generator) -> Kick:
@@ -45,6 +41,4 @@ def sample(level: Randomness, rng: np.random.Generator) -> Kick:
     spin = rng.uniform(-1.0, 1.0, count) * level.impulse_spin_rad_s
     offset = np.append(rng.uniform(-level.obstacle_m, level.obstacle_m, 2), 0.0)
     joints = panda.RESET_RAD + rng.uniform(-level.arm_rad, level.arm_rad, panda.DOF)
-    placement = rng.uniform(-level.placement_m, level.placement_m, (count, 2))
-    yaw = rng.uniform(-level.placement_yaw_rad, level.placement_yaw_rad, count)
-    return Kick(joints, offset, velocity, spin, np.pad(placement, ((0, 0), (0, 1))), yaw)
+    return Kick(joints, offset, velocity, spin)

@@ -63,10 +63,6 @@ class Randomness:
     """Half side of the square of obstacle offsets."""
     arm_rad: float
     """Largest offset of each joint."""
-    placement_m: float = 0.0
-    """Half side of the square in which each part is placed, before the impulse."""
-    placement_yaw_rad: float = 0.0
-    """Largest turn about the vertical with which it is placed."""
 
 
 @dataclass(frozen=True)
@@ -130,38 +126,7 @@ ONE_LEG: Final = Task(
     ),
 )
 
-
-def _peg_hole_level(obstacle_m: float, arm_deg: float) -> Randomness:
-    """The reference places both parts at random, alike on every level, and hardly pushes them."""
-    return Randomness(
-        impulse_speed_m_s=(0.0, 0.0),
-        impulse_spin_rad_s=(0.0, 0.0),
-        obstacle_m=obstacle_m,
-        arm_rad=np.deg2rad(arm_deg),
-        placement_m=0.01,
-        placement_yaw_rad=np.deg2rad(45.0),
-    )
-
-
-PEG_HOLE: Final = Task(
-    name="peg_hole",
-    parts=(
-        PlacedPart(parts.PEG, spaces.Pose(np.array([0.4, 0.05, 0.0]), np.eye(3))),
-        PlacedPart(parts.HOLE, spaces.Pose(np.array([0.4, -0.05, 0.0]), np.eye(3))),
-    ),
-    relations=(Relation(base="peg", other="hole", target_positions_m=np.zeros((1, 3)), target_matrix=np.eye(3)),),
-    max_steps=200,
-    gripper_open_m=0.07,
-    randomness=MappingProxyType(
-        {
-            "low": _peg_hole_level(0.02, 5.0),
-            "med": _peg_hole_level(0.04, 10.0),
-            "high": _peg_hole_level(0.06, 13.0),
-        }
-    ),
-)
-
-TASKS: Final = MappingProxyType({task.name: task for task in (ONE_LEG, PEG_HOLE)})
+TASKS: Final = MappingProxyType({task.name: task for task in (ONE_LEG,)})
 
 
 def get(name: str) -> Task:

@@ -108,7 +108,7 @@ class SimCell(runtime.ResipNode):
         self._step = 0
         self._history: deque[tuple[float, float]] = deque(maxlen=RTF_WINDOW)
         self._connect()
-        os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's own threads would take both cores
+        os.environ.setdefault("LP_NUM_THREADS", "2")  # one Mesa thread for each core that the project asks for
         sys.setswitchinterval(GIL_SWITCH_S)
         self._thread = self.start_thread(self._run)
 
