@@ -23,7 +23,8 @@ Made by `resip export`; `manifest.json` holds the contract, the hashes and every
 ## Data
 
 {n_demonstrations} demonstrations ({n_steps} steps at {control_hz:g} Hz) by the {source}, {randomness} randomness,
-in simulation; resets of seeds {seeds}.{copies} Hash of the numbers: `{data_sha256}`.
+in simulation; resets of seeds {seeds}.{copies}
+Hash of the numbers: `{data_sha256}`.
 
 ## Training
 
@@ -80,8 +81,8 @@ def _copies(simulator: dict[str, Any]) -> str:
     if not copies["number"]:
         return ""
     return (
-        f"\nThe steps include {copies['number']} displaced copies of each, rendered again with arm, parts and obstacle\n"
-        f"moved together by up to {100 * copies['within_m']:g} cm."
+        f"\nDisplaced copies of each, rendered again with arm, parts and obstacle moved together by up to"
+        f" {100 * copies['within_m']:g} cm: {copies['number']}.\n"
     )
 
 
