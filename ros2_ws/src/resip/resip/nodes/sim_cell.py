@@ -44,7 +44,8 @@ STATUS_PERIOD_S: Final = 0.1
 RESET_TIMEOUT_S: Final = 20.0
 RTF_WINDOW: Final = 20  # status periods over which the real-time factor is measured
 HOLD_POLL_S: Final = 0.02
-#: A client then waits for the next control update: holding the cell for that client would be a deadlock.
+#: A client then waits for the next control update: holding the cell for that client would be a deadlock. A robot
+#: that has stopped is not waited for either: it sends no state that anyone could answer.
 AWAITED: Final = (Status.READY, Status.TERMINATING)
 #: The robot's servers answer from threads of their own: at Python's 5 ms, each answer would wait for the world's
 #: thread several times, and the cell for those who asked.
@@ -105,6 +106,7 @@ class SimCell(runtime.ResipNode):
         self._news = threading.Condition()
         self._stop = False
         self._failure = ""  # why the world could not be built
+        self._robot_stop = ""  # why the robot stopped in this episode: it cannot succeed any more
         self._step = 0
         self._history: deque[tuple[float, float]] = deque(maxlen=RTF_WINDOW)
         self._connect()
@@ -197,13 +199,12 @@ class SimCell(runtime.ResipNode):
             max(1, round(period_s / self._timestep_s))
             for period_s in (CLOCK_PERIOD_S, STATUS_PERIOD_S, self._camera_period_s)
         )
-        n_faults = 0
         while self._may_step(cell, robot):
             robot.tick()
             self._step += 1
-            if len(robot.faults) > n_faults:
-                n_faults = len(robot.faults)
-                self.get_logger().error(f"the robot stopped: it exceeded {robot.faults[-1]}")
+            if robot.faulted and robot.faults and not self._robot_stop:
+                self._robot_stop = f"the robot stopped: it exceeded {robot.faults[-1]}"
+                self.get_logger().error(self._robot_stop)
             if self._step % per_frame == 0:
                 self._publish_frames(cell)
             if self._step % per_status == 0:
@@ -221,7 +222,8 @@ class SimCell(runtime.ResipNode):
         next_s = self._time_ns * 1e-9 + self._timestep_s
         while True:
             with self._news:
-                wait_s = 0.0 if robot.server.status in AWAITED else self._pacer.wait_s(next_s, time.monotonic())
+                free = robot.faulted or robot.server.status in AWAITED
+                wait_s = 0.0 if free else self._pacer.wait_s(next_s, time.monotonic())
                 if wait_s > 0.0 and not self._stop and not self._inbox:
                     self._news.wait(min(wait_s, HOLD_POLL_S))
                 orders = list(self._inbox)
@@ -246,6 +248,7 @@ class SimCell(runtime.ResipNode):
             seed = int(self.get_parameter("seed").value)
             cell.reset(seed, self.get_parameter("randomness").value)
             robot.relocated()
+            self._robot_stop = ""
             order.success, order.answer = True, f"the cell starts from seed {seed}"
         except ResipError as error:
             order.answer = str(error)
@@ -270,14 +273,14 @@ class SimCell(runtime.ResipNode):
         camera.info.publish(messages.camera_info_msg(camera.focal_px, camera.focal_px, *size, time_ns, frame))
 
     def _publish_status(self, cell: Cell, robot: SimulatedRobot) -> None:
-        failed = cell.failed()
+        failed = cell.failed() or self._robot_stop
         values = {
             "time_s": self._time_ns * 1e-9,
             "task": self._task,
             "seed": cell.seed,
             "randomness": self.get_parameter("randomness").value,
             "success": cell.success(),
-            "failed": failed or "",
+            "failed": failed,
             "rtf": self._measure_rtf(),
             "protocol_violations": robot.protocol_violations,
             "faults": len(robot.faults),
