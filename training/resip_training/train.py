@@ -70,6 +70,7 @@ class _Run:
 
     @property
     def progress(self) -> float:
+        """Fraction of the run that is done, 0 to 1."""
         return self.budget.progress(self.trainer.step, self.elapsed_s)
 
 
@@ -210,6 +211,7 @@ def _stop_requested() -> Iterator[Any]:
     received: list[int] = []
 
     def note_signal(number: int, _frame: FrameType | None) -> None:
+        """Remember the signal."""
         received.append(number)
 
     previous = {number: signal.signal(number, note_signal) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -211,6 +211,7 @@ def _face(scene: Scene) -> int:
     wanted = _NEUTRAL_YAW_RAD + _TURN_RAD / 2
 
     def cost(face: int) -> float:
+        """Turn (rad) away from the wanted heading, and a share of that from the hand's own."""
         heading = motion.yaw(_face_frame(scene, face))
         return abs(motion.wrapped(heading - wanted)) + 0.3 * abs(motion.wrapped(heading - motion.yaw(scene.ee.matrix)))
 

@@ -85,9 +85,11 @@ class _World:
         self._rows: list[tuple[Array, Array, Array, Array, float]] = []
 
     def record(self, state: Array, parts: Array, joints: Array, reward: float) -> None:
+        """Keep what was seen at this step, with the expert's action."""
         self._rows.append((state, parts, joints, self.action, reward))
 
     def act(self, state: Array, parts: Array) -> None:
+        """Decide the next action from what is seen."""
         self.action = self._expert(motion.unpack(state, parts, self._names))
 
     def told(self, state: Array) -> Array:
@@ -111,6 +113,7 @@ class _World:
         return spaces.GRIPPER_OPEN if self._slipping_steps else self.action[spaces.ACTION_GRIPPER.start]
 
     def trajectory(self, success: bool, fallen: bool) -> Trajectory:
+        """Everything recorded, as one episode."""
         state, parts, joints, action, reward = (np.array(column) for column in zip(*self._rows, strict=True))
         return Trajectory(self.seed, success, fallen, state, parts, joints, action, reward)
 

@@ -33,6 +33,7 @@ def describe(task: str) -> LaunchDescription:
     declared = [_declare(f.name, f.default) for f in arguments]
 
     def start(context: LaunchContext) -> list[Any]:
+        """Turn the arguments into the nodes' actions."""
         values = {f.name: LaunchConfiguration(f.name).perform(context) for f in arguments}
         try:
             chosen = arguments_from_strings({"task": task, **values})
@@ -64,6 +65,7 @@ def _actions(spec: NodeSpec, params_file: str) -> list[Any]:
         return [node]
 
     def on_exit(event: ProcessExited, context: LaunchContext) -> list[Any]:
+        """End the graph when a required node has ended, and say which."""
         if context.is_shutdown:
             return []
         if spec.name == TRIAL_NODE and event.returncode == 0:

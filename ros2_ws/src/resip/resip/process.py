@@ -146,6 +146,7 @@ def _start(spec: NodeSpec, in_foreground: bool, params_file: str, sink: Sink, en
     process = _Process(spec, popen)
 
     def follow() -> None:
+        """Pass each line of the process on until its output ends."""
         for line in popen.stdout or ():
             if line.strip():
                 process.last_line = line.strip()
@@ -205,7 +206,10 @@ def _log(path: Path | None, names: Sequence[str]) -> Iterator[Sink]:
     lock = threading.Lock()
 
     def write_to(stream: IO[str], coloured: bool) -> Sink:
+        """A sink that writes prefixed lines to ``stream``."""
+
         def write(name: str, line: str) -> None:
+            """Write one line of the node ``name``."""
             prefix = f"{name:<{width}} |"
             if coloured:
                 prefix = f"\033[{_COLOURS[names.index(name) % len(_COLOURS)]}m{prefix}\033[0m"

@@ -176,6 +176,7 @@ class ResipNode(Node):
         source = clock or self.get_clock()
 
         def on_timer() -> None:
+            """Serve the tick that the clock has reached, if none did."""
             tick = ticker.tick(source.now().nanoseconds)
             if tick is not None and tick.index > 0:
                 callback(tick)
@@ -212,6 +213,7 @@ class ResipNode(Node):
         """Run a function in a thread of its own; an error that leaves it ends the node with status 1."""
 
         def guarded() -> None:
+            """Run the target; end the node when it fails."""
             try:
                 target()
             except ResipError as error:

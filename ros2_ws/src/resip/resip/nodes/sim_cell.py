@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -47,9 +46,6 @@ HOLD_POLL_S: Final = 0.02
 #: A client then waits for the next control update: holding the cell for that client would be a deadlock. A robot
 #: that has stopped is not waited for either: it sends no state that anyone could answer.
 AWAITED: Final = (Status.READY, Status.TERMINATING)
-#: The robot's servers answer from threads of their own: at Python's 5 ms, each answer would wait for the world's
-#: thread several times, and the cell for those who asked.
-GIL_SWITCH_S: Final = 0.0002
 #: Topics that the cell does not outrun, with their type and how far apart in cell time their messages are (s).
 PACE_TOPICS: Final = {
     topics.JOINT_STATES: (JointState, 0.01),
@@ -111,7 +107,6 @@ class SimCell(runtime.ResipNode):
         self._history: deque[tuple[float, float]] = deque(maxlen=RTF_WINDOW)
         self._connect()
         os.environ.setdefault("LP_NUM_THREADS", "2")  # one Mesa thread for each core that the project asks for
-        sys.setswitchinterval(GIL_SWITCH_S)
         self._thread = self.start_thread(self._run)
 
     def _connect(self) -> None:
@@ -123,6 +118,7 @@ class SimCell(runtime.ResipNode):
 
     def _hear(self, topic: str) -> Any:
         def on_message(message: PoseStamped | JointState) -> None:
+            """Tell the pacer, and wake the world's thread."""
             with self._news:
                 self._pacer.heard(topic, messages.stamp_ns(message.header.stamp) * 1e-9, time.monotonic())
                 self._news.notify()

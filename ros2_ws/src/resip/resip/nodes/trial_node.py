@@ -196,6 +196,7 @@ class TrialNode(runtime.ResipNode):
         """Ask a service without waiting; the trial gets the reply when it comes, unless it gave up on it."""
 
         def on_reply(future: Future) -> None:
+            """Hand a service's answer to the trial."""
             refused = refusal(future.result())
             if trial.pending is not action:
                 return
@@ -206,6 +207,7 @@ class TrialNode(runtime.ResipNode):
             trial.reply(refused is None, refused or "", self._view())
 
         def ask() -> bool:
+            """Send the request if the service is there; say whether it was sent."""
             if not client.service_is_ready():
                 return False
             client.call_async(request).add_done_callback(on_reply)
@@ -232,6 +234,7 @@ class TrialNode(runtime.ResipNode):
 
     def _on_status(self, topic: str) -> Callable[[DiagnosticArray], None]:
         def on_message(message: DiagnosticArray) -> None:
+            """Keep the newest status."""
             self._statuses[topic] = message
 
         return on_message
@@ -249,6 +252,7 @@ class TrialNode(runtime.ResipNode):
 
     def _on_verdict(self, success: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
         def on_request(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            """Answer an operator's request."""
             response.success = self._trial is not None and self._trial.phase is Phase.RUN
             if response.success:
                 self._verdict = Verdict(success, "judged by the operator")

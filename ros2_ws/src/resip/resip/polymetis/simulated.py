@@ -251,6 +251,7 @@ class SimulatedRobot:
         stop = threading.Event()
 
         def run() -> None:
+            """Tick until the block ends."""
             while not stop.wait(_YIELD_S):
                 self.tick()
 
