@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import mujoco
 import numpy as np
 import pytest
 from resip import rotation, spaces
 from resip.control import panda
 from resip.errors import ResipError
-from resip_training.sim import env as sim_env
-from resip_training.sim import tasks
-from resip_training.sim.env import AssemblyEnv
+from resip_training.sim import task, tasks
+from resip_training.sim.env import PUSH_CHANCE, AssemblyEnv, replay_divergence
 
 
 def hold(env: AssemblyEnv, state: np.ndarray) -> np.ndarray:
@@ -24,7 +26,7 @@ def env() -> AssemblyEnv:
 
 def test_the_scene_has_the_contracts_fingertip(env: AssemblyEnv) -> None:
     env.reset(seed=0)
-    data = env.posed(0)
+    data = env.worlds.posed(0)
     pose = panda.ee_pose(env.joint_positions()[0])
     np.testing.assert_allclose(data.site("ee").xpos, pose.position, atol=1e-6)
     np.testing.assert_allclose(data.site("ee").xmat.reshape(3, 3), pose.matrix, atol=1e-6)
@@ -32,7 +34,7 @@ def test_the_scene_has_the_contracts_fingertip(env: AssemblyEnv) -> None:
 
 def test_parts_weigh_what_the_real_ones_weigh(env: AssemblyEnv) -> None:
     for placed in env.task.parts:
-        assert env.model.body(placed.name).mass[0] == pytest.approx(placed.part.mass_kg, rel=1e-6)
+        assert env.worlds.model.body(placed.name).mass[0] == pytest.approx(placed.part.mass_kg, rel=1e-6)
 
 
 def test_a_seed_gives_the_same_episode_whatever_the_batch(env: AssemblyEnv) -> None:
@@ -78,7 +80,7 @@ def test_low_randomness_stays_within_its_definition() -> None:
 def test_nothing_moves_at_rest_and_energy_does_not_grow(env: AssemblyEnv) -> None:
     observation, _ = env.reset(seed=3)
     action = hold(env, observation["robot_state"])
-    parts_velocity = env.batch.bind("qvel")[:, panda.DOF + 2 :]
+    parts_velocity = env.worlds.qvel[:, panda.DOF + 2 :]
     energies = []
     for _ in range(20):
         now = env.step(action)[0]
@@ -110,8 +112,8 @@ def test_targets_outside_the_workspace_are_clipped(env: AssemblyEnv) -> None:
 
 def test_a_part_that_leaves_the_table_ends_the_episode(env: AssemblyEnv) -> None:
     observation, _ = env.reset(seed=6)
-    leg = env.model.joint("square_table_leg2").qposadr[0]
-    env.batch.bind("qpos")[1, leg : leg + 3] = (0.3, 0.6, 0.1)
+    leg = env.worlds.model.joint("square_table_leg2").qposadr[0]
+    env.worlds.qpos[1, leg : leg + 3] = (0.3, 0.6, 0.1)
     for _ in range(8):
         _, reward, terminated, _, info = env.step(hold(env, observation["robot_state"]))
     assert terminated.tolist() == [False, True, False, False]
@@ -127,9 +129,9 @@ def test_an_assembled_pair_pays_once_and_ends_the_episode(env: AssemblyEnv) -> N
     matrix = rotation.matrix_from_quat(top[3:])
     peg_in_the_middle = relation.target_positions_m[0] + [0.0, 0.0, 0.0006175]
     tight = rotation.quat_from_matrix(matrix @ rotation.matrix_from_rotvec([0.0, np.deg2rad(-8.0), 0.0]))
-    leg = env.model.joint("square_table_leg4").qposadr[0]
-    env.batch.bind("qpos")[0, leg : leg + 3] = top[:3] + matrix @ peg_in_the_middle
-    env.batch.bind("qpos")[0, leg + 3 : leg + 7] = tight[[3, 0, 1, 2]]
+    leg = env.worlds.model.joint("square_table_leg4").qposadr[0]
+    env.worlds.qpos[0, leg : leg + 3] = top[:3] + matrix @ peg_in_the_middle
+    env.worlds.qpos[0, leg + 3 : leg + 7] = tight[[3, 0, 1, 2]]
     _, reward, terminated, _, info = env.step(hold(env, observation["robot_state"]))
     assert reward.tolist() == [1.0, 0.0, 0.0, 0.0]
     assert terminated[0]
@@ -139,7 +141,7 @@ def test_an_assembled_pair_pays_once_and_ends_the_episode(env: AssemblyEnv) -> N
 
 def test_an_episode_is_truncated_after_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
     env = AssemblyEnv("one_leg", num_envs=1)
-    monkeypatch.setattr(env, "task", tasks.Task(**{**vars(tasks.ONE_LEG), "max_steps": 3}))
+    monkeypatch.setattr(env, "task", task.Task(**{**vars(tasks.ONE_LEG), "max_steps": 3}))
     observation, _ = env.reset(seed=0)
     truncated = [bool(env.step(hold(env, observation["robot_state"]))[3][0]) for _ in range(3)]
     assert truncated == [False, False, True]
@@ -153,14 +155,75 @@ def test_unknown_names_list_the_valid_ones(task: str, level: str, named: str) ->
         AssemblyEnv(task, randomness=level)
 
 
-def test_images_must_be_asked_for(env: AssemblyEnv) -> None:
-    with pytest.raises(ResipError, match="images=True"):
-        env.images("front")
-
-
 def test_a_control_step_is_a_tenth_of_a_second(env: AssemblyEnv) -> None:
     observation, _ = env.reset(seed=0)
-    before = env.batch.bind("time").copy()
+    before = env.worlds.batch.bind("time").copy()
     env.step(hold(env, observation["robot_state"]))
-    np.testing.assert_allclose(env.batch.bind("time") - before, spaces.CONTROL_PERIOD_S)
-    assert env.model.opt.timestep == sim_env.TIMESTEP_S
+    np.testing.assert_allclose(env.worlds.batch.bind("time") - before, spaces.CONTROL_PERIOD_S)
+    assert env.worlds.model.opt.timestep == env.task.timestep_s
+
+
+def test_observations_are_chosen_by_name() -> None:
+    env = AssemblyEnv("one_leg", observe=["part_poses"])
+    observation, _ = env.reset(seed=0)
+    assert set(observation) == {"part_poses"} == set(env.single_observation_space.keys())
+    with pytest.raises(ResipError, match="robot_state"):
+        AssemblyEnv("one_leg", observe=["depth"])
+
+
+def test_a_state_that_is_no_number_ends_its_episode_and_is_kept_for_replay(tmp_path: Path) -> None:
+    env = AssemblyEnv("one_leg", num_envs=2, dump_dir=tmp_path)
+    observation, _ = env.reset(seed=0)
+    spinning = env.worlds.model.joint("square_table_leg2").dofadr[0]
+    env.worlds.qvel[1, spinning] = 1e200
+    seen, _, terminated, _, info = env.step(hold(env, observation["robot_state"]))
+    assert terminated.tolist() == info["diverged"].tolist() == [False, True]
+    assert all(np.isfinite(values).all() for values in seen.values())
+    (saved,) = tmp_path.iterdir()
+    assert not replay_divergence(saved).any()
+    observation, _ = env.reset(seed=[0, 5], options={"reset_mask": np.array([False, True])})
+    assert not env.step(hold(env, observation["robot_state"]))[2].any()
+
+
+def test_a_saved_divergence_must_be_one(tmp_path: Path) -> None:
+    (tmp_path / "notes.npz").write_text("nothing")
+    with pytest.raises(ResipError, match=r"notes\.npz is not a saved divergence"):
+        replay_divergence(tmp_path / "notes.npz")
+
+
+def test_a_restored_snapshot_goes_on_as_the_first_time() -> None:
+    env = AssemblyEnv("one_leg", num_envs=2)
+    observation, _ = env.reset(seed=3)
+    action = hold(env, observation["robot_state"])
+    action[:, 2] -= 0.03
+    env.step(action)
+    before = env.worlds.snapshot()
+    first = env.step(action)[0]
+    env.step(action)
+    env.worlds.restore(before, np.array([0, 1]))
+    np.testing.assert_array_equal(env.step(action)[0]["robot_state"], first["robot_state"])
+
+
+def test_pushes_move_parts_now_and_then_and_only_when_asked_for() -> None:
+    def moved(pushes: float) -> int:
+        env = AssemblyEnv("one_leg", num_envs=8, pushes=pushes)
+        start, _ = env.reset(seed=0)
+        for _ in range(25):
+            now = env.step(hold(env, start["robot_state"]))[0]
+        offset_m = (now["part_poses"] - start["part_poses"]).reshape(8, -1, 7)[:, :-1, :2]
+        return int((np.linalg.norm(offset_m, axis=-1) > 5e-4).sum())
+
+    assert moved(0.0) == 0
+    assert 1 <= moved(PUSH_CHANCE) <= 25  # of 40 parts
+
+
+@pytest.mark.parametrize("level", ["med", "high"])
+@pytest.mark.parametrize("name", list(tasks.TASKS))
+def test_no_episode_starts_with_parts_in_one_another_or_off_the_table(name: str, level: str) -> None:
+    env = AssemblyEnv(name, num_envs=32, randomness=level)
+    env.reset(seed=5_000)
+    assert (env.part_poses()[..., 2] > -0.005).all()
+    for i in range(env.num_envs):
+        data = env.worlds.posed(i)
+        mujoco.mj_collision(env.worlds.model, data)
+        assert data.contact.dist.min(initial=0.0) > -0.002

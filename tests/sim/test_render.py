@@ -17,6 +17,7 @@ from resip.errors import ResipError, UnknownNameError
 from resip_training.render import gl
 from resip_training.render.renderer import Renderer
 from resip_training.sim import robot, scene, tasks, visuals
+from resip_training.sim.task import nominal_poses
 
 TASK = tasks.ONE_LEG
 
@@ -34,7 +35,7 @@ def data(model: mujoco.MjModel) -> mujoco.MjData:
         data.joint(name).qpos[0] = angle
     for name in panda.FINGER_NAMES:
         data.joint(name).qpos[0] = 0.0325
-    for name, pose in zip(TASK.part_names, tasks.nominal_poses(TASK), strict=False):
+    for name, pose in zip(TASK.part_names, nominal_poses(TASK), strict=False):
         data.joint(name).qpos[:] = pose[[0, 1, 2, 6, 3, 4, 5]]
     mujoco.mj_forward(model, data)
     return data

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 import pytest
-from resip_training.sim import parts, scene, success, tasks, threads
+from resip_training.sim import scene, success, tasks, threads
+from resip_training.sim.tasks import one_leg
 
 LEG_AXIS_Z_M = -0.0006175
 #: Leg position with its peg in the middle of a hole, all the way in.
@@ -22,9 +23,9 @@ class Rig:
         scene.set_options(spec, timestep_s=0.004)
         spec.option.gravity = (0.0, -9.81, 0.0)
         top = spec.worldbody.add_body(name="top")
-        parts.SQUARE_TABLE_TOP.add_collision(top)
+        one_leg.SQUARE_TABLE_TOP.add_collision(top)
         leg = spec.worldbody.add_body(name="leg", pos=SEATED)
-        parts.SQUARE_TABLE_LEG4.add_collision(leg)
+        one_leg.SQUARE_TABLE_LEG4.add_collision(leg)
         axis_point = (0.0, 0.0, LEG_AXIS_Z_M)
         if held:
             slide = mujoco.mjtJoint.mjJNT_SLIDE

@@ -34,7 +34,8 @@ from rich.progress import track
 from resip_training.experts.rollout import Trajectory, run_expert
 from resip_training.sim.cell import Cell
 from resip_training.sim.drive import Drive
-from resip_training.sim.env import COMMAND_PERIOD_S, AssemblyEnv
+from resip_training.sim.env import AssemblyEnv
+from resip_training.sim.worlds import COMMAND_PERIOD_S
 
 Array = NDArray[np.float64]
 
@@ -89,7 +90,7 @@ def training_response(step: str, drive: Drive = "impedance") -> Response:
     action = spaces.pack_action(target.position, target.matrix, spaces.GRIPPER_OPEN)[None]
     samples = [(0.0, 0.0)]
     for _ in range(round(_DURATION_S / spaces.CONTROL_PERIOD_S)):
-        for _ in env.command_periods(action):
+        for _ in env.worlds.command_periods(action):
             pose = panda.ee_pose(env.joint_positions()[0])
             samples.append((len(samples) * COMMAND_PERIOD_S, _progress(start, pose, step)))
     return _response(samples)

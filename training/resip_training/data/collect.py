@@ -14,7 +14,7 @@ from resip_training.data.displaced import DISPLACEMENT_M, displaced
 from resip_training.data.store import DemoWriter, Episode, Provenance
 from resip_training.experts.rollout import Disturbance, Trajectory, run_expert
 from resip_training.render.replay import Replay
-from resip_training.sim import env, tasks
+from resip_training.sim import tasks
 
 #: Episodes simulated between two writes: what an interrupt may lose.
 _BATCH = 5
@@ -40,7 +40,7 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
     disturbance = Disturbance()
     simulator = {
         "name": f"mujoco {mujoco.__version__}",
-        "timestep_s": env.TIMESTEP_S,
+        "timestep_s": description.timestep_s,
         "drive": "impedance",
         "disturbance": asdict(disturbance),
         "displaced_copies": {"number": copies, "within_m": DISPLACEMENT_M},

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from resip import rotation, spaces
 from resip.errors import UnknownNameError
 
-from resip_training.experts import motion, one_leg
+from resip_training.experts import motion, one_leg, peg_hole
 from resip_training.sim.env import AssemblyEnv
 
 Array = NDArray[np.float64]
 
-EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType({"one_leg": one_leg.act})
+EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType({"one_leg": one_leg.act, "peg_hole": peg_hole.act})
 
 
 _SLIP_STEPS: Final = 8
@@ -123,7 +123,7 @@ def run_expert(
     randomness: str,
     seeds: Sequence[int],
     num_envs: int = 8,
-    threads: int = 1,
+    threads: int = 0,
     disturbance: Disturbance | None = None,
 ) -> Iterator[Trajectory]:
     """Yield one trajectory for each seed, as its episode ends (not in the order of the seeds).

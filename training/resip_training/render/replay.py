@@ -12,7 +12,7 @@ from resip.control import panda
 
 from resip_training.render.renderer import Renderer
 from resip_training.sim import scene
-from resip_training.sim.tasks import Task
+from resip_training.sim.task import Task
 
 
 class Replay:

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from resip import rotation, spaces
 from resip.control import panda
 
-from resip_training.sim import scene, success, tasks
+from resip_training.sim import hold, robot, scene, success, tasks
 from resip_training.sim.drive import FingerRamp
-from resip_training.sim.env import FALLEN_BELOW_M, AssemblyEnv
+from resip_training.sim.task import nominal_poses
+from resip_training.sim.worlds import FALLEN_BELOW_M, Worlds, free_joints
 
 Array = NDArray[np.float64]
 
@@ -39,8 +40,10 @@ class Cell:
         Raises:
           ResipError: unknown task or randomness, missing meshes, or no GL for images.
         """
-        self._starts = AssemblyEnv(task, 1, randomness)
-        self.task = self._starts.task
+        self.task = tasks.get(task)
+        self._starts = Worlds(self.task, 1, tasks.randomness(self.task, randomness), threads=1)
+        self._nominal = nominal_poses(self.task)
+        timestep_s = min(timestep_s, self.task.timestep_s)
         self.timestep_s = timestep_s
         self.model = scene.build(self.task, "torque", timestep_s, visual=images)
         self.data = mujoco.MjData(self.model)
@@ -49,6 +52,8 @@ class Cell:
         self._images = images
         self._time_offset_s = 0.0
         self._parts_qpos = panda.DOF + 2  # free joints follow arm and fingers
+        self._free_damping = self.model.dof_damping.copy()
+        self._held = False
         self.seed = 0
         self.reset(0)
 
@@ -108,12 +113,13 @@ class Cell:
             self._starts.level = tasks.randomness(self.task, randomness)
         self.seed = seed
         self._time_offset_s = self.time_s
-        self._starts.reset(seed=seed)
+        self._starts.reset(np.array([0]), [seed])
         mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:] = self._starts.batch.bind("qpos")[0]
-        self.data.mocap_pos[:] = self._starts.batch.bind("mocap_pos")[0]
+        self.data.qpos[:] = self._starts.qpos[0]
+        self.data.mocap_pos[:] = self._starts.mocap_pos[0]
         self._fingers.reset()
         self.data.ctrl[panda.DOF :] = self.task.gripper_open_m / 2
+        self._hold(self.task.held_part is not None)
         mujoco.mj_forward(self.model, self.data)
 
     def apply(self, torques_nm: ArrayLike) -> None:
@@ -136,6 +142,16 @@ class Cell:
         """One physics step of ``timestep_s``."""
         self.data.ctrl[panda.DOF :] = self._fingers.advance(self.timestep_s)[0]
         mujoco.mj_step(self.model, self.data)
+        if self._held and hold.is_near(self.data.site(robot.EE_SITE).xpos, self.data.body(self.task.held_part).xpos):
+            self._hold(False)
+
+    def _hold(self, held: bool) -> None:
+        """Hold the part that would roll away, or let it go."""
+        self._held = held
+        self.model.dof_damping[:] = self._free_damping
+        if held:
+            _, dofs = free_joints(self.model, (str(self.task.held_part),))[0]
+            self.model.dof_damping[dofs] = hold.HELD_DAMPING
 
     def render(self, camera: str) -> NDArray[np.uint8]:
         """The view of ``camera`` ("front" or "wrist"), rgb8, ``(240, 320, 3)``."""
@@ -151,7 +167,7 @@ class Cell:
         start = self._parts_qpos
         rows = self.data.qpos[start : start + 7 * count].reshape(count, 7)[:, [0, 1, 2, 4, 5, 6, 3]]
         poses = np.vstack([rows, np.append(self.data.mocap_pos[0], [0.0, 0.0, 0.0, 1.0])])
-        poses[:, 3:] = rotation.quat_in_hemisphere(poses[:, 3:], self._starts.nominal_poses[:, 3:])
+        poses[:, 3:] = rotation.quat_in_hemisphere(poses[:, 3:], self._nominal[:, 3:])
         return poses
 
     def success(self) -> bool:

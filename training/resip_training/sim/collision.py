@@ -15,6 +15,8 @@ COLLISION_GROUP: Final = 3
 _PART_SOLREF: Final = (0.008, 1.0)
 #: Impedance of the contacts: the default (0.9 to 0.95) lets 13 N of grip sink 0.5 mm into gram-scale parts.
 _PART_SOLIMP: Final = (0.95, 0.99, 0.0005, 0.5, 2.0)
+#: A contact gives way in proportion to the acceleration that it bears: 5 N on 4 g need this to sink under 0.1 mm.
+_LIGHT_SOLIMP: Final = (0.995, 0.999, 0.0001, 0.5, 2.0)
 _PART_FRICTION: Final = 0.15  # reference: parts 0.15
 _TABLE_FRICTION: Final = 0.10  # reference: table 0.10
 _FINGER_FRICTION: Final = 0.8
@@ -28,11 +30,16 @@ class Collides:
     conaffinity: int
     friction: float
     priority: int = 0
+    solimp: tuple[float, ...] = _PART_SOLIMP
 
     def __or__(self, other: Collides) -> Collides:
         """Collide as both do, with this one's friction."""
         return Collides(
-            self.contype | other.contype, self.conaffinity | other.conaffinity, self.friction, self.priority
+            self.contype | other.contype,
+            self.conaffinity | other.conaffinity,
+            self.friction,
+            self.priority,
+            self.solimp,
         )
 
     def geom_fields(self) -> dict[str, Any]:
@@ -44,7 +51,7 @@ class Collides:
             "priority": self.priority,
             "condim": 4 if self.priority else 3,
             "solref": _PART_SOLREF,
-            "solimp": _PART_SOLIMP,
+            "solimp": self.solimp,
             "group": COLLISION_GROUP,
             "rgba": (0.6, 0.7, 0.8, 1.0),
         }
@@ -52,6 +59,8 @@ class Collides:
 
 TABLE: Final = Collides(_SOLID_BIT, _SOLID_BIT, _TABLE_FRICTION)
 PART: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION)
+#: Parts of a few grams with a close fit (reference: factory parts, friction 0.25).
+LIGHT: Final = Collides(_SOLID_BIT, _SOLID_BIT, 0.25, solimp=_LIGHT_SOLIMP)
 #: Fingers grip: their friction decides, with torsional friction.
 FINGER: Final = Collides(_SOLID_BIT | _FINGER_BIT, _SOLID_BIT, _FINGER_FRICTION, priority=1)
 HAND: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION)

@@ -31,3 +31,10 @@ def from_april(position_m: ArrayLike, matrix: ArrayLike) -> spaces.Pose:
         _APRIL_ORIGIN_M + _APRIL_AXES @ np.asarray(position_m, dtype=np.float64),
         _APRIL_AXES @ np.asarray(matrix, dtype=np.float64),
     )
+
+
+def from_april_euler(
+    x_m: float, y_m: float, z_m: float, roll_rad: float, pitch_rad: float, yaw_rad: float
+) -> spaces.Pose:
+    """Pose in the base frame of a layout's entry: position and Euler angles in the AprilTag frame."""
+    return from_april((x_m, y_m, z_m), euler_xyz(roll_rad, pitch_rad, yaw_rad))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from resip.control import panda
 
-from resip_training.sim.tasks import Randomness
+from resip_training.sim.task import Randomness
 
 Array = NDArray[np.float64]
 
@@ -30,15 +30,32 @@ class Kick:
     """``(n_parts, 3)``, base frame, horizontal."""
     part_spin_rad_s: Array
     """``(n_parts,)`` about the vertical."""
+    part_offset_m: Array
+    """``(n_parts, 3)`` from the nominal place, z zero."""
+    part_yaw_rad: Array
+    """``(n_parts,)`` about the vertical, from the nominal orientation."""
 
 
 def sample(level: Randomness, rng: np.random.Generator) -> Kick:
     """Draw a start. Directions and spins are uniform, speeds uniform up to the level's largest."""
     count = len(level.impulse_speed_m_s)
+    velocity, spin = impulses(level, rng)
+    offset = np.append(rng.uniform(-level.obstacle_m, level.obstacle_m, 2), 0.0)
+    joints = arm(level, rng)
+    placement = rng.uniform(-level.placement_m, level.placement_m, (count, 2))
+    yaw = rng.uniform(-level.placement_yaw_rad, level.placement_yaw_rad, count)
+    return Kick(joints, offset, velocity, spin, np.pad(placement, ((0, 0), (0, 1))), yaw)
+
+
+def impulses(level: Randomness, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draw one kick for each part: changes of its velocity ``(n_parts, 3)`` and of its spin ``(n_parts,)``."""
+    count = len(level.impulse_speed_m_s)
     direction = rng.uniform(-np.pi, np.pi, count)
     speed = rng.uniform(0.0, 1.0, count) * level.impulse_speed_m_s
     velocity = np.stack([speed * np.cos(direction), speed * np.sin(direction), np.zeros(count)], axis=-1)
-    spin = rng.uniform(-1.0, 1.0, count) * level.impulse_spin_rad_s
-    offset = np.append(rng.uniform(-level.obstacle_m, level.obstacle_m, 2), 0.0)
-    joints = panda.RESET_RAD + rng.uniform(-level.arm_rad, level.arm_rad, panda.DOF)
-    return Kick(joints, offset, velocity, spin)
+    return velocity, rng.uniform(-1.0, 1.0, count) * level.impulse_spin_rad_s
+
+
+def arm(level: Randomness, rng: np.random.Generator) -> Array:
+    """Draw the arm's joints ``(7,)``, rad."""
+    return panda.RESET_RAD + rng.uniform(-level.arm_rad, level.arm_rad, panda.DOF)

@@ -16,6 +16,8 @@ from resip_training.sim.collision import FINGER, HAND
 EE_SITE: Final = "ee"
 ARM_BODIES: Final = tuple(f"panda_link{i}" for i in range(8))
 FINGER_BODIES: Final = ("panda_leftfinger", "panda_rightfinger")
+#: The bodies that have collision geometry.
+MOVING_BODIES: Final = ("panda_hand", *FINGER_BODIES)
 
 _ARMATURE_KG_M2: Final = 0.1  # the motors' inertia at the joints; the URDF has none
 _JOINT_DAMPING: Final = 0.1

@@ -9,7 +9,7 @@ import mujoco
 from resip_training.sim import drive as drives
 from resip_training.sim import robot
 from resip_training.sim.collision import TABLE
-from resip_training.sim.tasks import Task
+from resip_training.sim.task import Task
 
 OBSTACLE: Final = "obstacle"
 
@@ -37,6 +37,8 @@ def set_options(spec: mujoco.MjSpec, timestep_s: float) -> None:
     # mujoco 4.0.0 factorises a sparse Jacobian wrongly; dense is also faster at this size
     spec.option.jacobian = mujoco.mjtJacobian.mjJAC_DENSE
     spec.option.iterations = _SOLVER_ITERATIONS
+    # a state that is no number must be seen, not silently replaced by the initial one
+    spec.option.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
     spec.option.gravity = (0.0, 0.0, -9.81)
 
 
@@ -65,14 +67,14 @@ def _set_masses(spec: mujoco.MjSpec, task: Task) -> None:
 
 
 def build(
-    task: Task, drive: drives.Drive = "impedance", timestep_s: float = 0.004, visual: bool = False
+    task: Task, drive: drives.Drive = "impedance", timestep_s: float | None = None, visual: bool = False
 ) -> mujoco.MjModel:
     """Compile the scene of ``task``.
 
     Args:
       task: what to place.
       drive: who turns joint commands into torques (see ``drive``).
-      timestep_s: physics step.
+      timestep_s: physics step; by default the task's.
       visual: add visual meshes, lights and cameras, for rendering.
 
     Raises:
@@ -81,7 +83,7 @@ def build(
     spec = robot.load()
     spec.compiler.discardvisual = False
     spec.modelname = task.name
-    set_options(spec, timestep_s)
+    set_options(spec, timestep_s or task.timestep_s)
     _add_furniture(spec, task)
     _set_masses(spec, task)
     drives.add_drive(spec, drive)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from resip import rotation
 
-from resip_training.sim.tasks import Relation, Task
+from resip_training.sim.task import Relation, Task
 
 Array = NDArray[np.float64]
 

@@ -247,5 +247,10 @@ def _add_arm_mesh(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, quat: Se
 
 def _add_part(spec: mujoco.MjSpec, part: Part) -> None:
     material = _add_material(spec, part.name, _PART_RGBA)
+    body = spec.body(part.name)
+    if part.mesh is None:
+        for geom in body.geoms:
+            body.add_geom(type=geom.type, pos=geom.pos, quat=geom.quat, size=geom.size, **_visual_fields(material))
+        return
     for mesh in assets.visual_meshes(assets.furniture_mesh(part.mesh)):
-        _add_mesh_geom(spec.body(part.name), _add_mesh(spec, mesh.path), material)
+        _add_mesh_geom(body, _add_mesh(spec, mesh.path), material)

@@ -55,3 +55,17 @@ class PoseServo:
         elapsed = np.asarray(time_s, dtype=np.float64) - self._start_time_s
         fraction = np.clip(elapsed / self._duration_s, 0.0, 1.0)[..., None]
         return self._start + fraction * (self._goal - self._start)
+
+    def snapshot(self) -> dict[str, Array]:
+        """Where each command comes from and goes to: what ``restore`` takes."""
+        return {
+            "start": self._start.copy(),
+            "goal": self._goal.copy(),
+            "start_time_s": self._start_time_s.copy(),
+            "duration_s": self._duration_s.copy(),
+        }
+
+    def restore(self, state: dict[str, Array], ids: slice | NDArray[np.intp] = slice(None)) -> None:
+        """Put the batch entries ``ids`` back to a ``snapshot``."""
+        self._start[ids], self._goal[ids] = state["start"][ids], state["goal"][ids]
+        self._start_time_s[ids], self._duration_s[ids] = state["start_time_s"][ids], state["duration_s"][ids]

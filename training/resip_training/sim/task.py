@@ -1,20 +1,15 @@
-"""The assembly tasks, each one declarative description: parts, layout, relations, randomness, length.
-
-Numbers from the reference implementation (FurnitureBench and its RL fork); lengths from the paper's table 6.
-"""
+"""What a task is, as data: parts, layout, relations, randomness, length. The tasks themselves are in ``tasks``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from resip import rotation, spaces
-from resip.errors import UnknownNameError
 
-from resip_training.sim import frames, parts
+from resip_training.sim.parts import Part
 
 Array = NDArray[np.float64]
 
@@ -23,7 +18,7 @@ Array = NDArray[np.float64]
 class PlacedPart:
     """A part and where an episode starts with it, before randomisation."""
 
-    part: parts.Part
+    part: Part
     nominal: spaces.Pose
     """Pose in the robot base frame."""
 
@@ -63,6 +58,10 @@ class Randomness:
     """Half side of the square of obstacle offsets."""
     arm_rad: float
     """Largest offset of each joint."""
+    placement_m: float = 0.0
+    """Half side of the square in which each part is placed, before the impulse."""
+    placement_yaw_rad: float = 0.0
+    """Largest turn about the vertical with which it is placed."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,10 @@ class Task:
     """Width to which the gripper opens in this task."""
     randomness: MappingProxyType[str, Randomness]
     """Levels by name."""
+    timestep_s: float = 0.004
+    """Physics step: shorter where parts fit closely."""
+    held_part: str | None = None
+    """A part that would roll away, held where it came to rest until the gripper is near (see ``hold``)."""
     obstacle_position_m: tuple[float, float, float] = (0.6815, 0.0, 0.015)
     """Centre of the obstacle's front wall."""
 
@@ -85,70 +88,6 @@ class Task:
     def part_names(self) -> tuple[str, ...]:
         """Names of the parts, in the order of the observation."""
         return tuple(part.name for part in self.parts)
-
-
-def _april(x: float, y: float, z: float, roll: float, pitch: float, yaw: float) -> spaces.Pose:
-    return frames.from_april((x, y, z), frames.euler_xyz(roll, pitch, yaw))
-
-
-_HALF_PI = np.pi / 2
-_HOLE_M = 0.05625
-_SEATED_Y_M = 0.046875
-
-ONE_LEG: Final = Task(
-    name="one_leg",
-    parts=(
-        PlacedPart(parts.SQUARE_TABLE_TOP, _april(0.0, 0.24, -0.015625, -_HALF_PI, 0.0, np.pi)),
-        PlacedPart(parts.SQUARE_TABLE_LEG1, _april(-0.20, 0.07, -0.015, 0.0, -_HALF_PI, 0.0)),
-        PlacedPart(parts.SQUARE_TABLE_LEG2, _april(-0.12, 0.07, -0.015, 0.0, -_HALF_PI, 0.0)),
-        PlacedPart(parts.SQUARE_TABLE_LEG3, _april(0.12, 0.07, -0.015, 0.0, -_HALF_PI, 0.0)),
-        PlacedPart(parts.SQUARE_TABLE_LEG4, _april(0.20, 0.07, -0.015, 0.0, -_HALF_PI, 0.0)),
-    ),
-    relations=(
-        Relation(
-            base="square_table_top",
-            other="square_table_leg4",
-            target_positions_m=np.array([[x * _HOLE_M, _SEATED_Y_M, z * _HOLE_M] for x in (-1, 1) for z in (-1, 1)]),
-            target_matrix=np.eye(3),
-        ),
-    ),
-    max_steps=700,
-    gripper_open_m=0.065,
-    randomness=MappingProxyType(
-        {
-            "low": Randomness(
-                impulse_speed_m_s=(0.172, 0.19, 0.19, 0.19, 0.19),
-                impulse_spin_rad_s=(3.5, 5.4, 5.4, 5.4, 5.4),
-                obstacle_m=0.02,
-                arm_rad=np.deg2rad(5.0),
-            ),
-        }
-    ),
-)
-
-TASKS: Final = MappingProxyType({task.name: task for task in (ONE_LEG,)})
-
-
-def get(name: str) -> Task:
-    """Return the task ``name``.
-
-    Raises:
-      UnknownNameError: listing the tasks there are.
-    """
-    if name not in TASKS:
-        raise UnknownNameError("task", name, tuple(TASKS))
-    return TASKS[name]
-
-
-def randomness(task: Task, level: str) -> Randomness:
-    """Return a task's randomness level.
-
-    Raises:
-      UnknownNameError: listing the levels that the task has.
-    """
-    if level not in task.randomness:
-        raise UnknownNameError(f"randomness of {task.name}", level, tuple(task.randomness))
-    return task.randomness[level]
 
 
 def nominal_poses(task: Task) -> Array:
