@@ -16,7 +16,7 @@ _PART_SOLREF: Final = (0.008, 1.0)
 #: Impedance of the contacts: the default (0.9 to 0.95) lets 13 N of grip sink 0.5 mm into gram-scale parts.
 _PART_SOLIMP: Final = (0.95, 0.99, 0.0005, 0.5, 2.0)
 #: A contact gives way in proportion to the acceleration that it bears: 5 N on 4 g need this to sink under 0.1 mm.
-_LIGHT_SOLIMP: Final = (0.995, 0.999, 0.0001, 0.5, 2.0)
+_LIGHT_SOLIMP: Final = (0.9999, 0.9999, 0.0001, 0.5, 2.0)
 _PART_FRICTION: Final = 0.15  # reference: parts 0.15
 _TABLE_FRICTION: Final = 0.10  # reference: table 0.10
 _FINGER_FRICTION: Final = 0.8

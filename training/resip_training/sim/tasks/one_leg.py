@@ -78,6 +78,20 @@ SQUARE_TABLE_LEG4: Final = _leg(4, _add_threaded_leg)
 _HALF_PI: Final = np.pi / 2
 _SEATED_Y_M: Final = 0.046875
 
+
+def _level(
+    speed_m_s: tuple[float, float], spin_rad_s: tuple[float, float], obstacle_m: float, arm_deg: float
+) -> Randomness:
+    """A level from the impulses of the top and of each leg."""
+    (top_speed, leg_speed), (top_spin, leg_spin) = speed_m_s, spin_rad_s
+    return Randomness(
+        impulse_speed_m_s=(top_speed, *[leg_speed] * 4),
+        impulse_spin_rad_s=(top_spin, *[leg_spin] * 4),
+        obstacle_m=obstacle_m,
+        arm_rad=np.deg2rad(arm_deg),
+    )
+
+
 ONE_LEG: Final = Task(
     name="one_leg",
     parts=(
@@ -99,12 +113,9 @@ ONE_LEG: Final = Task(
     gripper_open_m=0.065,
     randomness=MappingProxyType(
         {
-            "low": Randomness(
-                impulse_speed_m_s=(0.172, 0.19, 0.19, 0.19, 0.19),
-                impulse_spin_rad_s=(3.5, 5.4, 5.4, 5.4, 5.4),
-                obstacle_m=0.02,
-                arm_rad=np.deg2rad(5.0),
-            ),
+            "low": _level((0.172, 0.19), (3.5, 5.4), obstacle_m=0.02, arm_deg=5.0),
+            "med": _level((0.335, 0.35), (6.5, 8.2), obstacle_m=0.04, arm_deg=10.0),
+            "high": _level((0.35, 0.445), (8.2, 10.3), obstacle_m=0.06, arm_deg=13.0),
         }
     ),
 )
