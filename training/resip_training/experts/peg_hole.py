@@ -21,7 +21,17 @@ _PEG_WIDTH_M: Final = (0.008, 0.012)  # what a gripper closed on the peg's 10 mm
 _OPEN_WIDTH_M: Final = 0.060
 _CLEAR_M: Final = 0.06
 _HOLE_HEIGHT_M: Final = 0.009
-_INSERTED_M: Final = 0.004
+_INSIDE_M: Final = -0.0001  # contacts give way by less
+_PRESS_M: Final = 0.004
+_CARRY_M: Final = 0.025
+_ABOVE_M: Final = 0.0005
+_NEAR_M: Final = 0.0015
+#: Near enough to enter from here.
+_ROUGH_M: Final = 0.001
+_ROUGH_RAD: Final = 0.02
+_ALIGNED_M: Final = 0.00007  # the clearance is 0.08 mm on the narrower side
+#: Slow: what moves down fast is pushed aside by its own motion, by more than the clearance.
+_ENTER: Final = motion.Pace(0.003, 0.12, down_m=0.0006)
 _LOWER: Final = motion.Pace(0.010, 0.12, down_m=0.004)
 
 
@@ -38,11 +48,16 @@ def _holds_peg(scene: Scene) -> bool:
 
 
 def _grip(scene: Scene) -> spaces.Pose:
-    """Hand pointing down, fingers on the peg's narrow pair of sides."""
-    peg = scene.parts[PEG]
-    down = -peg.matrix[:, 2]
-    frame = motion.nearest_grip(scene, down, peg.matrix[:, 1])
-    return spaces.Pose(peg.position + _GRIP_HEIGHT_M * peg.matrix[:, 2], frame)
+    """Hand pointing down, fingers on the peg's narrow pair of sides, the way round that the wrist can keep."""
+    peg, hole = scene.parts[PEG], scene.parts[HOLE]
+    frames = [motion.gripper_frame(-peg.matrix[:, 2], side * peg.matrix[:, 1]) for side in (1.0, -1.0)]
+
+    def strain_rad(frame: Array) -> float:
+        """How far the wrist has to turn from its middle, to grasp here or to insert there."""
+        inserting = hole.matrix @ peg.matrix.T @ frame
+        return max(abs(motion.wrapped(motion.yaw(m) - motion.NEUTRAL_YAW_RAD)) for m in (frame, inserting))
+
+    return spaces.Pose(peg.position + _GRIP_HEIGHT_M * peg.matrix[:, 2], min(frames, key=strain_rad))
 
 
 def _insert(scene: Scene) -> Array:
@@ -51,12 +66,20 @@ def _insert(scene: Scene) -> Array:
     offset = motion.relative(hole, peg)
     aside_m = float(np.hypot(offset.position[0], offset.position[1]))
     turned_rad = float(rotation.angle_between(peg.matrix, hole.matrix))
-    inside = aside_m < 0.001 and offset.position[2] < _HOLE_HEIGHT_M - 0.001
-    clearance_m = 0.0 if inside else 12.0 * max(0.0, aside_m - 0.0003) + 0.5 * max(0.0, turned_rad - 0.02)
-    clearance_m = min(clearance_m, 0.025)
-    height_m = clearance_m + (_HOLE_HEIGHT_M + 0.001 if clearance_m > 0 else -0.004)
+    above_m = offset.position[2] - _HOLE_HEIGHT_M
+    if above_m < _INSIDE_M and aside_m < _ROUGH_M:
+        height_m, pace = -_PRESS_M, _LOWER
+    elif above_m < _NEAR_M and aside_m < _ROUGH_M and turned_rad < _ROUGH_RAD:
+        height_m, pace = _entering_height_m(above_m, aside_m), _ENTER
+    else:
+        height_m = _HOLE_HEIGHT_M + min(_ABOVE_M + 6.0 * max(0.0, aside_m - _ROUGH_M / 2) + 0.5 * turned_rad, _CARRY_M)
+        pace = TRAVEL if aside_m > 0.01 else _LOWER
     if offset.position[2] < height_m - 0.015 and aside_m > 0.005:
         return motion.towards(scene, motion.raised(scene.ee, 0.06), CLOSE, TRAVEL)
     goal = motion.compose(hole, spaces.Pose(np.array([0.0, 0.0, height_m]), np.eye(3)))
-    wanted = motion.compose(goal, motion.relative(peg, scene.ee))
-    return motion.towards(scene, wanted, CLOSE, TRAVEL if aside_m > 0.01 else _LOWER)
+    return motion.towards(scene, motion.compose(goal, motion.relative(peg, scene.ee)), CLOSE, pace)
+
+
+def _entering_height_m(above_m: float, aside_m: float) -> float:
+    """Down while the peg fits; else stay, clear of the block, until it does: any vertical motion pushes it aside."""
+    return -_PRESS_M if aside_m < _ALIGNED_M else _HOLE_HEIGHT_M + max(above_m, _ABOVE_M)

@@ -38,6 +38,8 @@ class IkSettings:
     """Distance kept from the joints' hard limits."""
 
 
+_PROJECTION_DAMPING = 0.003
+
 #: Rest posture that the redundant joint is drawn to: the reference's reset pose.
 POSTURE_RAD = panda.RESET_RAD
 
@@ -55,6 +57,12 @@ def _shorten(vector: Array, longest: float) -> Array:
     return vector * np.minimum(1.0, longest / np.maximum(length, longest))
 
 
+def _least_squares(transposed: Array, gram: Array, twist: Array, damping_squared: ArrayLike) -> Array:
+    """Joint step ``(..., 7)`` that gives ``twist`` ``(..., 6)``: ``J' (J J' + damping) ^-1 twist``."""
+    damped = gram + np.asarray(damping_squared)[..., None, None] * np.eye(6)
+    return (transposed @ np.linalg.solve(damped, twist[..., None]))[..., 0]
+
+
 def step(q_rad: ArrayLike, target: spaces.Pose, settings: IkSettings) -> Array:
     """One damped Newton step from joints ``(..., 7)`` towards the fingertip pose ``target``."""
     q = np.asarray(q_rad, dtype=np.float64)
@@ -63,13 +71,14 @@ def step(q_rad: ArrayLike, target: spaces.Pose, settings: IkSettings) -> Array:
     error = pose_error(pose, target)
     linear = _shorten(error[..., :3], settings.max_error_m)
     task = np.concatenate([linear, _shorten(error[..., 3:], settings.max_error_rad)], axis=-1)
-    damping_squared = settings.damping**2 + np.sum(linear**2, axis=-1)
-    gram = jacobian @ transposed + damping_squared[..., None, None] * np.eye(6)
+    distance_squared = np.sum(linear**2, axis=-1)
+    gram = jacobian @ transposed
     posture = settings.posture_gain * (POSTURE_RAD - q)
-    # J^T G (e - J p) + p: the task's damped step plus the posture's share that the task does not see
-    rhs = task - np.einsum("...ij,...j->...i", jacobian, posture)
-    solved = np.linalg.solve(gram, rhs[..., None])
-    change = (transposed @ solved)[..., 0] + posture
+    task_part = _least_squares(transposed, gram, task, settings.damping**2 + distance_squared)
+    # near the target, what the task sees of the posture is taken out almost undamped: it would hold the tip off
+    twist = np.einsum("...ij,...j->...i", jacobian, posture)
+    seen = _least_squares(transposed, gram, twist, _PROJECTION_DAMPING**2 + distance_squared)
+    change = task_part + posture - seen
     largest = np.max(np.abs(change), axis=-1, keepdims=True)
     change *= np.minimum(1.0, settings.max_step_rad / np.maximum(largest, settings.max_step_rad))
     lower = panda.HARD_LOWER_RAD + settings.limit_margin_rad
