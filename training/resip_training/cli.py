@@ -14,26 +14,50 @@ Randomness = Literal["low", "med", "high"]
 
 @dataclass(frozen=True)
 class Expert:
-    """Measure how often a task's scripted expert succeeds in simulation."""
+    """Measure how often the scripted experts succeed in simulation."""
 
     task: Positional[str]
-    """Name of the task, such as one_leg."""
+    """Name of the task, such as one_leg, or all."""
     episodes: int = 50
-    """Episodes to run, on as many seeds."""
+    """Episodes to run at each level, on as many seeds."""
     seed: int = 0
     """First seed; the others follow it."""
-    randomness: Randomness = "low"
-    """How far parts, obstacle and arm start from their nominal places."""
-    threads: int = 2
-    """Threads that step the simulations."""
+    randomness: tuple[Randomness, ...] = ("low",)
+    """How far parts, obstacle and arm start from their nominal places: one level or several."""
+    threads: int = 0
+    """Threads that step the simulations; 0 takes all cores."""
     json: Path | None = None
     """Write the figures here as well."""
 
     def run(self) -> None:
-        """Run the episodes and print the success with its interval."""
-        from resip_training.experts.run import evaluate_expert
+        """Run the episodes and print each success with its interval."""
+        from resip_training.experts.run import evaluate_experts
 
-        evaluate_expert(self.task, self.episodes, self.seed, self.randomness, self.threads, self.json)
+        evaluate_experts(self.task, self.episodes, self.seed, self.randomness, self.threads, self.json)
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Measure and plot how far parts start from their nominal places, per level of randomness."""
+
+    task: Positional[str]
+    """Name of the task, such as one_leg."""
+    out: Path = Path("docs/images")
+    """Folder of the plot, starts_TASK.png."""
+    episodes: int = 512
+    """Starts to draw at each level."""
+    seed: int = 0
+    """First seed; the others follow it."""
+    threads: int = 0
+    """Threads that step the simulations; 0 takes all cores."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Draw the starts, print the quantiles and save the plot."""
+        from resip_training.sim.starts import measure_starts
+
+        _write_json(measure_starts(self.task, self.out, self.episodes, self.seed, self.threads), self.json)
 
 
 @dataclass(frozen=True)
@@ -50,8 +74,8 @@ class Collect:
     """First seed; the others follow it."""
     randomness: Randomness = "low"
     """How far parts, obstacle and arm start from their nominal places."""
-    threads: int = 2
-    """Threads that step the simulations."""
+    threads: int = 0
+    """Threads that step the simulations; 0 takes all cores."""
     copies: int = 0
     """Copies of each, displaced on the table, that are rendered and stored beside it."""
 
@@ -162,6 +186,7 @@ def _write_json(figures: dict[str, Any], path: Path | None) -> None:
 
 COMMANDS: Final[dict[str, type[Any]]] = {
     "expert": Expert,
+    "starts": Starts,
     "collect": Collect,
     "train bc": TrainBC,
     "evaluate": Evaluate,

@@ -115,7 +115,7 @@ ONE_LEG: Final = Task(
         {
             "low": _level((0.172, 0.19), (3.5, 5.4), obstacle_m=0.02, arm_deg=5.0),
             "med": _level((0.335, 0.35), (6.5, 8.2), obstacle_m=0.04, arm_deg=10.0),
-            "high": _level((0.35, 0.445), (8.2, 10.3), obstacle_m=0.06, arm_deg=13.0),
+            "high": _level((0.35, 0.445), (7.9, 9.9), obstacle_m=0.06, arm_deg=13.0),
         }
     ),
 )
