@@ -46,6 +46,17 @@ def displacements(task: Task, level: str, seeds: range, threads: int = 0) -> tup
     return distance_m, turned
 
 
+def meant(task: Task, level: str) -> tuple[float, float]:
+    """What a level is meant to be: m and degrees that 95 % of the displacements lie within.
+
+    Parts that are placed instead of kicked all lie within their square and range of angles.
+    """
+    randomness = tasks.randomness(task, level)
+    if randomness.placement_m > 0.0:
+        return float(np.sqrt(2) * randomness.placement_m), float(np.rad2deg(randomness.placement_yaw_rad))
+    return DEFINITION[level]
+
+
 def measure_starts(name: str, folder: Path, episodes: int, seed: int, threads: int = 0) -> dict[str, Any]:
     """Measure every level of a task, print and plot it (``starts_TASK.png``), and return the 95 % quantiles.
 
@@ -60,7 +71,6 @@ def measure_starts(name: str, folder: Path, episodes: int, seed: int, threads: i
         len(task.randomness),
         2,
         figsize=(9, 2.4 * len(task.randomness)),
-        sharex="col",
         layout="constrained",
         squeeze=False,
     )
