@@ -40,7 +40,7 @@ one-leg-policy: setup
 results: export ROS_DOMAIN_ID ?= 77
 results: setup
 	$(BIN)/resip expert one_leg --episodes 50 --seed 771000 --json docs/results/expert_one_leg.json
-	$(BIN)/resip parity --json docs/results/parity.json
+	$(BIN)/resip parity --seed 4000 --json docs/results/parity.json
 	$(BIN)/resip trial one_leg --n 20 --seed 881000 --json docs/results/trials_one_leg.json
 
 format: setup
