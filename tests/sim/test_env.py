@@ -200,7 +200,7 @@ def test_a_restored_snapshot_goes_on_as_the_first_time() -> None:
     before = env.worlds.snapshot()
     first = env.step(action)[0]
     env.step(action)
-    env.worlds.restore(before, np.array([0, 1]))
+    env.worlds.restore(before, np.array([True, True]))
     np.testing.assert_array_equal(env.step(action)[0]["robot_state"], first["robot_state"])
 
 

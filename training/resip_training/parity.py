@@ -32,10 +32,10 @@ from resip.trials.statistics import Success
 from rich.progress import track
 
 from resip_training.experts.rollout import Trajectory, run_expert
+from resip_training.sim.backend import COMMAND_PERIOD_S
 from resip_training.sim.cell import Cell
 from resip_training.sim.drive import Drive
 from resip_training.sim.env import AssemblyEnv
-from resip_training.sim.worlds import COMMAND_PERIOD_S
 
 Array = NDArray[np.float64]
 

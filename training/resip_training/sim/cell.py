@@ -15,9 +15,10 @@ from resip import rotation, spaces
 from resip.control import panda
 
 from resip_training.sim import hold, robot, scene, success, tasks
+from resip_training.sim.backend import FALLEN_BELOW_M, free_joints
 from resip_training.sim.drive import FingerRamp
 from resip_training.sim.task import nominal_poses
-from resip_training.sim.worlds import FALLEN_BELOW_M, Worlds, free_joints
+from resip_training.sim.worlds import Worlds
 
 Array = NDArray[np.float64]
 
@@ -113,7 +114,7 @@ class Cell:
             self._starts.level = tasks.randomness(self.task, randomness)
         self.seed = seed
         self._time_offset_s = self.time_s
-        self._starts.reset(np.array([0]), [seed])
+        self._starts.reset(np.array([True]), [seed])
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:] = self._starts.qpos[0]
         self.data.mocap_pos[:] = self._starts.mocap_pos[0]

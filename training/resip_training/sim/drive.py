@@ -11,12 +11,12 @@ six fixed tendons whose coefficients are the rows of ``J``: a spring of stiffnes
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import mujoco
 import numpy as np
-from mujoco.batch import Batch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from resip import arrays
 from resip.control import impedance, panda
 
 Array = NDArray[np.float64]
@@ -33,6 +33,8 @@ _FINGER_STIFFNESS: Final = 2000.0  # N/m: full force 6.5 mm past the contact
 _FINGER_DAMPING: Final = 60.0
 
 _TWIST_AXES: Final = ("x", "y", "z", "rx", "ry", "rz")
+#: Places of the impedance drive's tendons among the actuators.
+TENDON_DRIVES: Final = slice(panda.DOF, panda.DOF + len(_TWIST_AXES))
 
 
 def _add_servo(spec: mujoco.MjSpec, target: str, kind: mujoco.mjtTrn, stiffness: float, damping: float) -> None:
@@ -75,52 +77,61 @@ def _add_cartesian_springs(spec: mujoco.MjSpec, gains: impedance.ImpedanceGains)
 
 
 class ArmDrive:
-    """Writes commanded joints into a batch's controls; the tendons follow each arm's present Jacobian."""
+    """Writes commanded joints into the controls of many worlds; the tendons follow each arm's present Jacobian.
 
-    def __init__(self, batch: Batch, drive: Drive) -> None:
-        self._drive = drive
-        self._ctrl = batch.bind("ctrl")
-        self._rows = batch.expand("wrap_prm") if drive == "impedance" else None
+    Args:
+      ctrl: what the physics reads, ``(n, nu)``; numpy, or torch on a device.
+      tendon_rows: its tendons' coefficients ``(n, 42)``; None for a drive without tendons.
+    """
 
-    def command(self, q_desired_rad: Array, q_rad: Array) -> None:
+    def __init__(self, ctrl: Any, tendon_rows: Any) -> None:
+        self._ctrl, self._rows = ctrl, tendon_rows
+
+    def command(self, q_desired_rad: Any, q_rad: Any) -> None:
         """Drive all arms, at joints ``q_rad`` ``(n, 7)``, towards ``q_desired_rad`` ``(n, 7)``."""
         self._ctrl[:, : panda.DOF] = q_desired_rad
         if self._rows is not None:
             jacobian = panda.flange_jacobian(q_rad)
             self._rows[:] = jacobian.reshape(len(jacobian), -1)
-            lengths = np.einsum("nij,nj->ni", jacobian, q_desired_rad)
-            self._ctrl[:, panda.DOF : panda.DOF + len(_TWIST_AXES)] = lengths
+            lengths = arrays.namespace(jacobian).einsum("nij,nj->ni", jacobian, q_desired_rad)
+            self._ctrl[:, TENDON_DRIVES] = lengths
 
 
 class FingerRamp:
     """The hand's motion: finger targets that move at a set speed towards a goal, batched.
 
     Shapes: ``(n,)``, in metres of one finger's travel (half the width).
+
+    Args:
+      batch_size: n.
+      open_width_m: to which the hand opens.
+      kind: a tensor, for targets that are tensors on its device.
     """
 
-    def __init__(self, batch_size: int, open_width_m: float) -> None:
+    def __init__(self, batch_size: int, open_width_m: float, kind: Any = None) -> None:
         self._open_m = open_width_m / 2
-        self.target_m = np.full(batch_size, self._open_m)
-        self.goal_m = self.target_m.copy()
+        self._xp = arrays.namespace(kind)
+        self.target_m = arrays.like(np.full(batch_size, self._open_m), kind)
+        self.goal_m = arrays.copy(self.target_m)
         self._speed_m_s = panda.GRIPPER_SPEED_M_S / 2
 
     def reset(self, ids: NDArray[np.int64] | slice = slice(None)) -> None:
         """Open, at once, for the entries ``ids``."""
         self.target_m[ids] = self.goal_m[ids] = self._open_m
 
-    def move(self, goal_m: ArrayLike, finger_m: ArrayLike, speed_m_s: float = panda.GRIPPER_SPEED_M_S / 2) -> None:
+    def move(self, goal_m: Any, finger_m: Any, speed_m_s: float = panda.GRIPPER_SPEED_M_S / 2) -> None:
         """Head for ``goal_m``; where that is a new goal, start from the fingers' measured place ``finger_m``."""
-        changed = np.asarray(goal_m) != self.goal_m
-        self.target_m = np.where(changed, finger_m, self.target_m)
-        self.goal_m = np.broadcast_to(np.asarray(goal_m, dtype=np.float64), self.target_m.shape).copy()
+        goal_m = self._xp.zeros_like(self.goal_m) + arrays.like(goal_m, self.goal_m)
+        self.target_m = self._xp.where(goal_m != self.goal_m, finger_m, self.target_m)
+        self.goal_m = goal_m
         self._speed_m_s = speed_m_s
 
-    def command(self, close: NDArray[np.bool_], finger_m: Array) -> None:
+    def command(self, close: Any, finger_m: Any) -> None:
         """Close where ``close`` holds, open elsewhere."""
-        self.move(np.where(close, 0.0, self._open_m), finger_m)
+        self.move(self._xp.where(close, 0.0, self._xp.full_like(self.goal_m, self._open_m)), finger_m)
 
-    def advance(self, duration_s: float) -> Array:
+    def advance(self, duration_s: float) -> Any:
         """Move the targets on by ``duration_s`` and return them."""
         travel = self._speed_m_s * duration_s
-        self.target_m = self.target_m + np.clip(self.goal_m - self.target_m, -travel, travel)
+        self.target_m = self.target_m + self._xp.clip(self.goal_m - self.target_m, -travel, travel)
         return self.target_m

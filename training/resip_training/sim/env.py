@@ -1,4 +1,4 @@
-"""Assembly tasks as a batch of environments: gymnasium's vector API over ``Worlds``."""
+"""Assembly tasks as a batch of environments: gymnasium's vector API over a physics backend."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import ArrayLike, NDArray
-from resip import spaces
-from resip.errors import ResipError, UnknownNameError
+from resip import arrays, spaces
+from resip.errors import ResipError, check_name
 
 from resip_training.sim import success, tasks
+from resip_training.sim.backend import FALLEN_BELOW_M, Backend
 from resip_training.sim.drive import Drive
-from resip_training.sim.task import nominal_poses
-from resip_training.sim.worlds import FALLEN_BELOW_M, Worlds
+from resip_training.sim.task import Randomness, Task, nominal_poses
+from resip_training.sim.worlds import Worlds
 
 Array = NDArray[np.float64]
-Observations = dict[str, NDArray[Any]]
+Observations = dict[str, Any]
 
 #: Observations there are; the cameras' need GL.
 STATES: Final = ("robot_state", "part_poses")
 OBSERVATIONS: Final = (*STATES, *spaces.CAMERAS)
 #: Chance at each control step that a part is pushed, where pushes are asked for (the reference's).
 PUSH_CHANCE: Final = 0.01
+#: Where the physics may run: MuJoCo on the CPU, or MuJoCo Warp on a GPU (``cuda``, or ``cuda:1`` for the second).
+#: ``warp-cpu`` is what runs on the GPU, slowly, for tests.
+DEVICES: Final = ("cpu", "cuda", "warp-cpu")
 
 
 class AssemblyEnv(VectorEnv):
@@ -39,6 +43,9 @@ class AssemblyEnv(VectorEnv):
     (``info["fallen"]``), or the physics gave a state that is no number (``info["diverged"]``: what led to it is
     saved, see ``replay_divergence``, and the last good state is observed). Truncated: the task's number of steps
     is reached.
+
+    On another device than "cpu" all of this is tensors there, a step waits for nothing, and what diverges is put
+    back and told but not saved; see ``warp_worlds``.
 
     An environment is reset alone through ``reset(seed=[...], options={"reset_mask": mask})``; the others
     are not touched. A seed gives the same episode whatever the number of environments or threads.
@@ -55,6 +62,7 @@ class AssemblyEnv(VectorEnv):
         observe: Sequence[str] = STATES,
         pushes: float = 0.0,
         drive: Drive = "impedance",
+        device: str = "cpu",
         threads: int = 0,
         dump_dir: Path = Path("runs/diverged"),
     ) -> None:
@@ -67,25 +75,25 @@ class AssemblyEnv(VectorEnv):
           observe: names among ``OBSERVATIONS``.
           pushes: chance at each step that a part gets a kick like those at the start; ``PUSH_CHANCE`` or 0.
           drive: how the arm answers (see ``drive``).
-          threads: of the physics; 0 takes all cores.
+          device: where the physics runs, of ``DEVICES``.
+          threads: of the physics on the CPU, which also settles the starts of the other devices; 0 takes all cores.
           dump_dir: where states that diverge are saved.
 
         Raises:
-          ResipError: unknown task, randomness or observation, missing meshes, or no GL for images.
+          ResipError: unknown task, randomness, observation or device, missing meshes, no GL for images, or no GPU.
         """
         self.task = tasks.get(task)
         self.num_envs = num_envs
         self._observe_names = tuple(observe)
         for name in self._observe_names:
-            if name not in OBSERVATIONS:
-                raise UnknownNameError("observation", name, OBSERVATIONS)
-        self.worlds = Worlds(self.task, num_envs, tasks.randomness(self.task, randomness), drive, threads)
+            check_name("observation", name, OBSERVATIONS)
+        level = tasks.randomness(self.task, randomness)
+        self.worlds = _backend(device, self.task, num_envs, level, drive, threads, pushes)
         self.nominal_poses = nominal_poses(self.task)
-        self._pushes = pushes
-        self._push_draws = [np.random.default_rng(0) for _ in range(num_envs)]
-        self._dump_dir = dump_dir
-        self._steps = np.zeros(num_envs, dtype=np.int64)
-        self._latched = np.zeros((num_envs, len(self.task.relations)), dtype=bool)
+        self._pushes = pushes > 0
+        self._dump_dir = None if arrays.is_tensor(self.worlds.qpos) else dump_dir
+        self._steps = arrays.like(np.zeros(num_envs), self.worlds.qpos, int)
+        self._latched = arrays.like(np.zeros((num_envs, len(self.task.relations))), self.worlds.qpos, bool)
         self._replay: Any = None
         self._define_spaces()
 
@@ -112,81 +120,62 @@ class AssemblyEnv(VectorEnv):
           seed: of environment 0, the others counting up from it; or one for each environment.
           options: ``{"reset_mask": (n,) bool}`` resets those environments only.
         """
-        mask = np.ones(self.num_envs, dtype=bool)
-        if options and "reset_mask" in options:
-            mask = np.asarray(options["reset_mask"], dtype=bool)
-        ids = np.flatnonzero(mask)
-        seeds = self._seeds(seed, ids)
-        self.worlds.reset(ids, seeds)
-        for i, drawn in zip(ids, seeds, strict=True):
-            self._push_draws[i] = np.random.default_rng([drawn, 2])
-        self._steps[ids] = 0
-        self._latched[ids] = False
+        mask = np.ones(self.num_envs) if not options else options.get("reset_mask", np.ones(self.num_envs))
+        mask = arrays.like(mask, self.worlds.qpos, bool)
+        self.worlds.reset(mask, self._seeds(seed))
+        self._steps[:] = self._steps * ~mask
+        self._latched &= ~mask[:, None]
         return self._observe(), {}
 
-    def _seeds(self, seed: int | Sequence[int | None] | None, ids: NDArray[np.int64]) -> list[int]:
+    def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
-            return [int(s) for s in np.random.SeedSequence().generate_state(len(ids))]
+            return [None] * self.num_envs
         if isinstance(seed, (int, np.integer)):
-            return [int(seed) + int(i) for i in ids]
+            return range(int(seed), int(seed) + self.num_envs)
         if len(seed) != self.num_envs:
             raise ResipError(f"reset takes one seed for each of the {self.num_envs} environments, got {len(seed)}")
-        return [
-            int(s) if (s := seed[i]) is not None else int(np.random.SeedSequence().generate_state(1)[0]) for i in ids
-        ]
+        return seed
 
-    def step(
-        self, actions: ArrayLike
-    ) -> tuple[Observations, Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def step(self, actions: ArrayLike) -> tuple[Observations, Any, Any, Any, dict[str, Any]]:
         """Advance all environments by one control step (0.1 s) with actions ``(n, 10)``."""
         before = self.worlds.snapshot()
         if self._pushes:
-            self._push()
+            self.worlds.push()
         self.worlds.step(actions)
         self._steps += 1
-        return self._outcome(self._guard(before, np.asarray(actions)))
+        return self._outcome(self._guard(before, actions))
 
-    def _push(self) -> None:
-        for i, draws in enumerate(self._push_draws):
-            hit = draws.random(len(self.task.parts)) < self._pushes
-            if hit.any():
-                self.worlds.push(i, hit, draws)
-
-    def _guard(self, before: dict[str, Array], actions: Array) -> NDArray[np.bool_]:
-        """Which worlds diverged; they are put back to ``before``, which is saved with the action for replay."""
+    def _guard(self, before: dict[str, Any], actions: ArrayLike) -> Any:
+        """Which worlds diverged; they are put back to ``before``."""
         diverged = ~self.worlds.finite()
-        if diverged.any():
-            ids = np.flatnonzero(diverged)
-            self._dump_dir.mkdir(parents=True, exist_ok=True)
-            for i in ids:
-                path = self._dump_dir / f"{self.task.name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{i}.npz"
-                rows = {f"state_{name}": values[i] for name, values in before.items()}
-                np.savez(path, task=self.task.name, action=actions[i], **rows)
-            self.worlds.restore(before, ids)
+        if self._dump_dir is not None:
+            if not diverged.any():
+                return diverged
+            _dump(self._dump_dir, self.task.name, before, np.asarray(actions), np.flatnonzero(diverged))
+        self.worlds.restore(before, diverged)
         return diverged
 
-    def _outcome(
-        self, diverged: NDArray[np.bool_]
-    ) -> tuple[Observations, Array, NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
+    def _outcome(self, diverged: Any) -> tuple[Observations, Any, Any, Any, dict[str, Any]]:
+        xp = arrays.namespace(diverged)
         poses = self.part_poses()
         now = success.assembled(self.task, poses)
-        reward = np.sum(now & ~self._latched, axis=-1).astype(np.float64)
+        reward = arrays.floats(xp.sum(now & ~self._latched, axis=-1))
         self._latched |= now
-        fallen = np.any(poses[:, :-1, 2] < FALLEN_BELOW_M, axis=-1)
+        fallen = xp.any(poses[:, :-1, 2] < FALLEN_BELOW_M, axis=-1)
         done = self._latched.all(axis=-1)
         terminated = done | fallen | diverged
         truncated = ~terminated & (self._steps >= self.task.max_steps)
         return self._observe(), reward, terminated, truncated, {"success": done, "fallen": fallen, "diverged": diverged}
 
-    def joint_positions(self) -> Array:
+    def joint_positions(self) -> Any:
         """Arm joints, rad, ``(n, 7)``."""
         return self.worlds.joint_positions()
 
-    def robot_state(self) -> Array:
+    def robot_state(self) -> Any:
         """The contract's robot state, ``(n, 16)``."""
         return self.worlds.robot_state()
 
-    def part_poses(self) -> Array:
+    def part_poses(self) -> Any:
         """Part poses and the obstacle's, base frame, ``(n, n_parts + 1, 7)``, quaternions in a fixed hemisphere."""
         return self.worlds.part_poses()
 
@@ -202,7 +191,7 @@ class AssemblyEnv(VectorEnv):
         return seen
 
     def images(self, camera: str) -> NDArray[np.uint8]:
-        """Rendered views ``(n, 240, 320, 3)`` of ``camera`` ("front" or "wrist").
+        """Rendered views ``(n, 240, 320, 3)`` of ``camera`` ("front" or "wrist"), on the host.
 
         Raises:
           RenderingError: no GL.
@@ -211,14 +200,36 @@ class AssemblyEnv(VectorEnv):
             from resip_training.render.replay import Replay  # needs GL: only when images are asked for
 
             self._replay = Replay(self.task)
-        state, poses = self.robot_state(), self.part_poses().reshape(self.num_envs, -1)
-        return self._replay.render(camera, self.joint_positions(), state[:, spaces.STATE_GRIPPER_WIDTH.start], poses)
+        width_m = self.robot_state()[:, spaces.STATE_GRIPPER_WIDTH.start]
+        poses = self.part_poses().reshape(self.num_envs, -1)
+        return self._replay.render(camera, *map(arrays.to_host, (self.joint_positions(), width_m, poses)))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the renderer's GL context."""
         if self._replay is not None:
             self._replay.close()
             self._replay = None
+
+
+def _backend(
+    device: str, task: Task, num_envs: int, level: Randomness, drive: Drive, threads: int, pushes: float
+) -> Backend:
+    kind = device.partition(":")[0]
+    check_name("device", kind, DEVICES)
+    if kind == "cpu":
+        return Worlds(task, num_envs, level, drive, threads, pushes)
+    from resip_training.sim import warp_worlds  # needs torch and the extra "gpu": only when asked for
+
+    return warp_worlds.WarpWorlds(task, num_envs, level, device.removeprefix("warp-"), drive, threads, pushes)
+
+
+def _dump(folder: Path, task: str, before: dict[str, Array], actions: Array, ids: NDArray[np.int64]) -> None:
+    """Save the worlds ``ids`` as they were ``before`` a step, and the step's actions, for ``replay_divergence``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in ids:
+        path = folder / f"{task}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{i}.npz"
+        rows: dict[str, Any] = {f"state_{name}": values[i] for name, values in before.items()}
+        np.savez(path, task=task, action=actions[i], **rows)
 
 
 def replay_divergence(path: Path) -> NDArray[np.bool_]:
@@ -234,6 +245,6 @@ def replay_divergence(path: Path) -> NDArray[np.bool_]:
         raise ResipError(f"{path} is not a saved divergence: {error}") from error
     worlds = Worlds(task, 1, next(iter(task.randomness.values())), threads=1)
     state = {name.removeprefix("state_"): values[None] for name, values in saved.items()}
-    worlds.restore(state, np.array([0]))
+    worlds.restore(state, np.array([True]))
     worlds.step(action[None])
     return worlds.finite()

@@ -6,18 +6,16 @@ stays: nothing jumps when it is let go, and a hand that runs into it feels a wal
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[np.float64]
+from resip import arrays
 
 #: N s/m and N m s/rad: 10 N move a held part by 0.1 mm in a second.
 HELD_DAMPING: Final = 1.0e5
 _NEAR_M: Final = 0.03
 
 
-def is_near(ee_m: Array, part_m: Array) -> NDArray[np.bool_]:
+def is_near(ee_m: Any, part_m: Any) -> Any:
     """Whether the fingertip ``(..., 3)`` is within 3 cm of the part ``(..., 3)`` on every axis: it is let go then."""
-    return np.all(np.abs(ee_m - part_m) <= _NEAR_M, axis=-1)
+    offset_m = ee_m - part_m
+    return arrays.namespace(offset_m).all(abs(offset_m) <= _NEAR_M, axis=-1)

@@ -56,6 +56,26 @@ def impulses(level: Randomness, rng: np.random.Generator) -> tuple[Array, Array]
     return velocity, rng.uniform(-1.0, 1.0, count) * level.impulse_spin_rad_s
 
 
+def push_draws(seed: int) -> np.random.Generator:
+    """Return the source of an episode's pushes: apart from its start's, which may take several tries."""
+    return np.random.default_rng([seed, 2])
+
+
+def push(level: Randomness, chance: float, rng: np.random.Generator) -> tuple[Array, Array] | None:
+    """Draw one control step's kicks, as ``impulses`` does, zero for parts that are not hit; None if none is.
+
+    Args:
+      level: how hard.
+      chance: that a part is hit.
+      rng: the episode's ``push_draws``.
+    """
+    hit = rng.random(len(level.impulse_speed_m_s)) < chance
+    if not hit.any():
+        return None
+    velocity, spin = impulses(level, rng)
+    return velocity * hit[:, None], spin * hit
+
+
 def arm(level: Randomness, rng: np.random.Generator) -> Array:
     """Draw the arm's joints ``(7,)``, rad."""
     return panda.RESET_RAD + rng.uniform(-level.arm_rad, level.arm_rad, panda.DOF)

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resip import rotation
+from resip import arrays, rotation
 
 CONTROL_HZ: Final = 10.0
 CONTROL_PERIOD_S: Final = 1.0 / CONTROL_HZ
@@ -66,13 +66,13 @@ def pack_state(
     gripper_width: ArrayLike,
 ) -> Array:
     """Assemble robot states ``(..., 16)``: m, rotation rows, m/s, rad/s, m; base frame, fingertip."""
-    return np.concatenate(
+    return arrays.namespace(position).concatenate(
         [
-            np.asarray(position, dtype=np.float64),
+            arrays.floats(position),
             rotation.rot6d_from_matrix(matrix),
-            np.asarray(linear_velocity, dtype=np.float64),
-            np.asarray(angular_velocity, dtype=np.float64),
-            np.asarray(gripper_width, dtype=np.float64)[..., None],
+            arrays.floats(linear_velocity),
+            arrays.floats(angular_velocity),
+            arrays.floats(gripper_width)[..., None],
         ],
         axis=-1,
     )
@@ -80,12 +80,8 @@ def pack_state(
 
 def pack_action(position: ArrayLike, matrix: ArrayLike, gripper: ArrayLike) -> Array:
     """Assemble actions ``(..., 10)``: desired fingertip pose in the base frame, gripper +1 close, -1 open."""
-    return np.concatenate(
-        [
-            np.asarray(position, dtype=np.float64),
-            rotation.rot6d_from_matrix(matrix),
-            np.asarray(gripper, dtype=np.float64)[..., None],
-        ],
+    return arrays.namespace(position).concatenate(
+        [arrays.floats(position), rotation.rot6d_from_matrix(matrix), arrays.floats(gripper)[..., None]],
         axis=-1,
     )
 
@@ -94,17 +90,19 @@ def action_pose(action: ArrayLike) -> Pose:
     """Decode the desired fingertip pose of actions ``(..., 10)``.
 
     Raises:
-      ValueError: the shape is wrong or the 6D part is no rotation.
+      ValueError: the shape is wrong or the 6D part is no rotation (a tensor's gives NaN, see ``rotation.normalize``).
     """
-    action = np.asarray(action, dtype=np.float64)
+    action = arrays.floats(action)
     if action.shape[-1:] != (ACTION_DIM,):
-        raise ValueError(f"an action has {ACTION_DIM} numbers, got shape {action.shape}")
+        raise ValueError(f"an action has {ACTION_DIM} numbers, got shape {tuple(action.shape)}")
     return Pose(action[..., ACTION_POSITION], rotation.matrix_from_rot6d(action[..., ACTION_ROT6D]))
 
 
 def gripper_command(action: ArrayLike) -> Array:
     """Quantise the gripper entry of actions ``(..., 10)`` to +1 (close) or -1 (open); zero opens."""
-    return np.where(np.asarray(action)[..., ACTION_GRIPPER.start] > 0, GRIPPER_CLOSE, GRIPPER_OPEN)
+    entry = arrays.floats(action)[..., ACTION_GRIPPER.start]
+    xp = arrays.namespace(entry)
+    return xp.where(entry > 0, xp.full_like(entry, GRIPPER_CLOSE), GRIPPER_OPEN)
 
 
 def contract(observation: Observation) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Damped differential inverse kinematics with joint limits and a null-space posture: batched.
+"""Damped differential inverse kinematics with joint limits and a null-space posture: numpy or torch, batched.
 
 The reference solves an undamped least-squares step with no limits; here the step is damped near
 singularities, redundancy is spent on a comfortable posture, and the result never leaves the limits.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resip import rotation, spaces
+from resip import arrays, rotation, spaces
 from resip.control import panda
 
 Array = NDArray[np.float64]
@@ -47,43 +47,46 @@ POSTURE_RAD = panda.RESET_RAD
 def pose_error(pose: spaces.Pose, target: spaces.Pose) -> Array:
     """Twist ``(..., 6)`` (m, rad, base axes) that takes ``pose`` to ``target`` in unit time."""
     linear = target.position - pose.position
-    angular = rotation.rotvec_from_matrix(target.matrix @ np.swapaxes(pose.matrix, -1, -2))
-    return np.concatenate([linear, angular], axis=-1)
+    xp = arrays.namespace(linear)
+    angular = rotation.rotvec_from_matrix(target.matrix @ xp.swapaxes(pose.matrix, -1, -2))
+    return xp.concatenate([linear, angular], axis=-1)
 
 
 def _shorten(vector: Array, longest: float) -> Array:
     """Scale vectors ``(..., n)`` longer than ``longest`` down to it."""
-    length = np.linalg.norm(vector, axis=-1, keepdims=True)
-    return vector * np.minimum(1.0, longest / np.maximum(length, longest))
+    xp = arrays.namespace(vector)
+    length = xp.linalg.norm(vector, axis=-1, keepdims=True)
+    return vector * (longest / xp.clip(length, longest, None))
 
 
-def _least_squares(transposed: Array, gram: Array, twist: Array, damping_squared: ArrayLike) -> Array:
+def _least_squares(transposed: Array, gram: Array, twist: Array, damping_squared: Array) -> Array:
     """Joint step ``(..., 7)`` that gives ``twist`` ``(..., 6)``: ``J' (J J' + damping) ^-1 twist``."""
-    damped = gram + np.asarray(damping_squared)[..., None, None] * np.eye(6)
-    return (transposed @ np.linalg.solve(damped, twist[..., None]))[..., 0]
+    damped = gram + damping_squared[..., None, None] * arrays.constant(np.eye(6), gram)
+    return (transposed @ arrays.solve(damped, twist[..., None]))[..., 0]
 
 
 def step(q_rad: ArrayLike, target: spaces.Pose, settings: IkSettings) -> Array:
     """One damped Newton step from joints ``(..., 7)`` towards the fingertip pose ``target``."""
-    q = np.asarray(q_rad, dtype=np.float64)
+    q = arrays.floats(q_rad)
+    xp = arrays.namespace(q)
     pose, jacobian = panda.ee_pose_and_jacobian(q)
-    transposed = np.swapaxes(jacobian, -1, -2)
+    transposed = xp.swapaxes(jacobian, -1, -2)
     error = pose_error(pose, target)
     linear = _shorten(error[..., :3], settings.max_error_m)
-    task = np.concatenate([linear, _shorten(error[..., 3:], settings.max_error_rad)], axis=-1)
-    distance_squared = np.sum(linear**2, axis=-1)
+    task = xp.concatenate([linear, _shorten(error[..., 3:], settings.max_error_rad)], axis=-1)
+    distance_squared = xp.sum(linear**2, axis=-1)
     gram = jacobian @ transposed
-    posture = settings.posture_gain * (POSTURE_RAD - q)
+    posture = settings.posture_gain * (arrays.constant(POSTURE_RAD, q) - q)
     task_part = _least_squares(transposed, gram, task, settings.damping**2 + distance_squared)
     # near the target, what the task sees of the posture is taken out almost undamped: it would hold the tip off
-    twist = np.einsum("...ij,...j->...i", jacobian, posture)
+    twist = xp.einsum("...ij,...j->...i", jacobian, posture)
     seen = _least_squares(transposed, gram, twist, _PROJECTION_DAMPING**2 + distance_squared)
     change = task_part + posture - seen
-    largest = np.max(np.abs(change), axis=-1, keepdims=True)
-    change *= np.minimum(1.0, settings.max_step_rad / np.maximum(largest, settings.max_step_rad))
-    lower = panda.HARD_LOWER_RAD + settings.limit_margin_rad
-    upper = panda.HARD_UPPER_RAD - settings.limit_margin_rad
-    return np.clip(q + change, lower, upper)
+    largest = xp.amax(xp.abs(change), axis=-1, keepdims=True)
+    change *= settings.max_step_rad / xp.clip(largest, settings.max_step_rad, None)
+    lower = arrays.constant(panda.HARD_LOWER_RAD + settings.limit_margin_rad, q)
+    upper = arrays.constant(panda.HARD_UPPER_RAD - settings.limit_margin_rad, q)
+    return xp.clip(q + change, lower, upper)
 
 
 def solve(q_seed_rad: ArrayLike, target: spaces.Pose, settings: IkSettings | None = None) -> Array:
@@ -92,7 +95,7 @@ def solve(q_seed_rad: ArrayLike, target: spaces.Pose, settings: IkSettings | Non
     An unreachable target gives the nearest posture that the limits allow, never an exception.
     """
     settings = settings or IkSettings()
-    q = np.asarray(q_seed_rad, dtype=np.float64)
+    q = arrays.floats(q_seed_rad)
     for _ in range(settings.iterations):
         q = step(q, target, settings)
     return q

@@ -1,4 +1,4 @@
-"""Kinematics of the Franka Panda up to the fingertip frame: numpy, batched.
+"""Kinematics of the Franka Panda up to the fingertip frame: numpy or torch, batched.
 
 The chain is the URDF's (``franka_panda.urdf``): each joint turns about its own z axis after a fixed
 transform. The fingertip frame is ``spaces.EE_FRAME``.
@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resip import rotation, spaces
+from resip import arrays, rotation, spaces
 
 Array = NDArray[np.float64]
 
@@ -75,13 +75,14 @@ FLANGE_TO_EE: Final = _transform(
 
 def _joint_frames(q: Array) -> list[Array]:
     """Frames ``(..., 4, 4)`` in the base: after each joint's rotation, for the seven joints."""
-    cos, sin = np.cos(q), np.sin(q)
-    frame = np.broadcast_to(np.eye(4), (*q.shape[:-1], 4, 4))
+    xp = arrays.namespace(q)
+    cos, sin = xp.cos(q), xp.sin(q)
+    frame = xp.broadcast_to(arrays.constant(np.eye(4), q), (*q.shape[:-1], 4, 4))
     frames = []
     for joint in range(DOF):
-        fixed = frame @ FIXED_TRANSFORMS[joint]
+        fixed = frame @ arrays.constant(FIXED_TRANSFORMS[joint], q)
         c, s = cos[..., joint, None], sin[..., joint, None]
-        frame = fixed.copy()
+        frame = arrays.copy(fixed)
         frame[..., :, 0] = c * fixed[..., :, 0] + s * fixed[..., :, 1]
         frame[..., :, 1] = c * fixed[..., :, 1] - s * fixed[..., :, 0]
         frames.append(frame)
@@ -89,41 +90,48 @@ def _joint_frames(q: Array) -> list[Array]:
 
 
 def _joint_array(q_rad: ArrayLike) -> Array:
-    q = np.asarray(q_rad, dtype=np.float64)
+    q = arrays.floats(q_rad)
     if q.shape[-1:] != (DOF,):
-        raise ValueError(f"the Panda has {DOF} joints, got an array of shape {q.shape}")
+        raise ValueError(f"the Panda has {DOF} joints, got an array of shape {tuple(q.shape)}")
     return q
+
+
+def _fingertip(last: Array) -> Array:
+    """Fingertip frame ``(..., 4, 4)`` from the last joint's."""
+    return last @ arrays.constant(_FLANGE, last) @ arrays.constant(FLANGE_TO_EE, last)
 
 
 def flange_pose(q_rad: ArrayLike) -> spaces.Pose:
     """Pose of ``panda_link8`` in the base frame for joints ``(..., 7)``."""
-    frame = _joint_frames(_joint_array(q_rad))[-1] @ _FLANGE
+    last = _joint_frames(_joint_array(q_rad))[-1]
+    frame = last @ arrays.constant(_FLANGE, last)
     return spaces.Pose(frame[..., :3, 3], frame[..., :3, :3])
 
 
 def ee_pose(q_rad: ArrayLike) -> spaces.Pose:
     """Pose of the fingertip frame in the base frame for joints ``(..., 7)``."""
-    frame = _joint_frames(_joint_array(q_rad))[-1] @ _FLANGE @ FLANGE_TO_EE
+    frame = _fingertip(_joint_frames(_joint_array(q_rad))[-1])
     return spaces.Pose(frame[..., :3, 3], frame[..., :3, :3])
 
 
 def ee_pose_and_jacobian(q_rad: ArrayLike) -> tuple[spaces.Pose, Array]:
     """Fingertip pose and geometric Jacobian ``(..., 6, 7)``: rows linear (m), angular (rad), base axes."""
     frames = _joint_frames(_joint_array(q_rad))
-    ee = frames[-1] @ _FLANGE @ FLANGE_TO_EE
+    xp = arrays.namespace(frames[-1])
+    ee = _fingertip(frames[-1])
     position = ee[..., :3, 3]
-    axes = np.stack([frame[..., :3, 2] for frame in frames], axis=-1)
-    origins = np.stack([frame[..., :3, 3] for frame in frames], axis=-1)
-    linear = np.cross(axes, position[..., :, None] - origins, axis=-2)
-    return spaces.Pose(position, ee[..., :3, :3]), np.concatenate([linear, axes], axis=-2)
+    axes = xp.stack([frame[..., :3, 2] for frame in frames], axis=-1)
+    origins = xp.stack([frame[..., :3, 3] for frame in frames], axis=-1)
+    linear = arrays.cross(axes, position[..., :, None] - origins, axis=-2)
+    return spaces.Pose(position, ee[..., :3, :3]), xp.concatenate([linear, axes], axis=-2)
 
 
 def flange_jacobian(q_rad: ArrayLike) -> Array:
     """Geometric Jacobian ``(..., 6, 7)`` of ``panda_link8``: rows linear (m), angular (rad), base axes."""
     pose, jacobian = ee_pose_and_jacobian(q_rad)
     to_flange = -spaces.EE_OFFSET_FROM_FLANGE_M * pose.matrix[..., :, 2]
-    flange = jacobian.copy()
-    flange[..., :3, :] += np.cross(jacobian[..., 3:, :], to_flange[..., :, None], axis=-2)
+    flange = arrays.copy(jacobian)
+    flange[..., :3, :] += arrays.cross(jacobian[..., 3:, :], to_flange[..., :, None], axis=-2)
     return flange
 
 
@@ -134,5 +142,5 @@ def robot_state(q_rad: ArrayLike, qd_rad_s: ArrayLike, gripper_width_m: ArrayLik
     fingertip on both (the reference implementation used the flange's on the robot).
     """
     pose, jacobian = ee_pose_and_jacobian(q_rad)
-    twist = np.einsum("...ij,...j->...i", jacobian, np.asarray(qd_rad_s, dtype=np.float64))
+    twist = arrays.namespace(jacobian).einsum("...ij,...j->...i", jacobian, arrays.floats(qd_rad_s))
     return spaces.pack_state(pose.position, pose.matrix, twist[..., :3], twist[..., 3:], gripper_width_m)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from resip import spaces
+from resip import arrays, spaces
 from resip.control import ik, panda
 
 Array = NDArray[np.float64]
@@ -21,14 +22,20 @@ class PoseServo:
     the arm under load. A target that stops coming leaves the command where its last one ended.
 
     Shapes: everything is batched over ``(n, 7)`` joints and ``(n,)`` times.
+
+    Args:
+      batch_size: n.
+      settings: of the inverse kinematics.
+      kind: a tensor, for commands that are tensors on its device.
     """
 
-    def __init__(self, batch_size: int = 1, settings: ik.IkSettings | None = None) -> None:
+    def __init__(self, batch_size: int = 1, settings: ik.IkSettings | None = None, kind: Any = None) -> None:
         self._settings = settings or ik.IkSettings()
-        self._start = np.tile(panda.RESET_RAD, (batch_size, 1))
-        self._goal = self._start.copy()
-        self._start_time_s = np.zeros(batch_size)
-        self._duration_s = np.full(batch_size, spaces.CONTROL_PERIOD_S)
+        self._xp = arrays.namespace(kind)
+        self._start = self._xp.tile(arrays.constant(panda.RESET_RAD, kind), (batch_size, 1))
+        self._goal = arrays.copy(self._start)
+        self._start_time_s = self._xp.zeros_like(self._start[:, 0])
+        self._duration_s = self._xp.full_like(self._start_time_s, spaces.CONTROL_PERIOD_S)
 
     def reset(
         self, q_rad: ArrayLike, time_s: ArrayLike, ids: slice | Sequence[int] | NDArray[np.intp] = slice(None)
@@ -43,26 +50,27 @@ class PoseServo:
 
         Slower where a joint would exceed ``panda.COMMAND_VELOCITY_RAD_S``.
         """
-        time_s = np.broadcast_to(np.asarray(time_s, dtype=np.float64), self._start_time_s.shape)
+        time_s = self._xp.zeros_like(self._start_time_s) + arrays.like(time_s, self._start_time_s)
         self._start = self.sample(time_s)
-        self._start_time_s = time_s.copy()
+        self._start_time_s = time_s
         self._goal = ik.solve(self._goal, target, self._settings)
-        slowest = np.max(np.abs(self._goal - self._start) / panda.COMMAND_VELOCITY_RAD_S, axis=-1)
-        self._duration_s = np.maximum(slowest, spaces.CONTROL_PERIOD_S)
+        speed_rad_s = arrays.constant(panda.COMMAND_VELOCITY_RAD_S, self._goal)
+        slowest = self._xp.amax(self._xp.abs(self._goal - self._start) / speed_rad_s, axis=-1)
+        self._duration_s = self._xp.clip(slowest, spaces.CONTROL_PERIOD_S, None)
 
     def sample(self, time_s: ArrayLike) -> Array:
         """Commanded joints ``(n, 7)`` at ``time_s``."""
-        elapsed = np.asarray(time_s, dtype=np.float64) - self._start_time_s
-        fraction = np.clip(elapsed / self._duration_s, 0.0, 1.0)[..., None]
+        elapsed = arrays.like(time_s, self._start_time_s) - self._start_time_s
+        fraction = self._xp.clip(elapsed / self._duration_s, 0.0, 1.0)[..., None]
         return self._start + fraction * (self._goal - self._start)
 
     def snapshot(self) -> dict[str, Array]:
         """Where each command comes from and goes to: what ``restore`` takes."""
         return {
-            "start": self._start.copy(),
-            "goal": self._goal.copy(),
-            "start_time_s": self._start_time_s.copy(),
-            "duration_s": self._duration_s.copy(),
+            "start": arrays.copy(self._start),
+            "goal": arrays.copy(self._goal),
+            "start_time_s": arrays.copy(self._start_time_s),
+            "duration_s": arrays.copy(self._duration_s),
         }
 
     def restore(self, state: dict[str, Array], ids: slice | NDArray[np.intp] = slice(None)) -> None:
