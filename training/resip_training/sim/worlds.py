@@ -52,7 +52,9 @@ class Worlds:
         self.task, self.level = task, level
         self.count = count
         self.model = scene.build(task, drive)
-        self.batch = Batch(self.model, count, threads)
+        # a part at rest sleeps until it is touched or moved: a third of the physics' time would go to such parts
+        self.model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
+        self.batch = Batch(self.model, count, threads, persistent=True)  # who sleeps is kept in each world's data
         self.qpos, self.qvel = self.batch.bind("qpos"), self.batch.bind("qvel")
         self._ctrl, self.mocap_pos = self.batch.bind("ctrl"), self.batch.bind("mocap_pos")
         self._time_s = self.batch.bind("time")
@@ -230,7 +232,11 @@ class Worlds:
         return {"finger_target_m": self._fingers.target_m.copy(), "finger_goal_m": self._fingers.goal_m.copy()}
 
     def restore(self, state: dict[str, Array], ids: Ids) -> None:
-        """Put the worlds ``ids`` back to where a ``snapshot`` of as many worlds was taken."""
+        """Put the worlds ``ids`` back to where a ``snapshot`` of as many worlds was taken.
+
+        Every part is awake then: one that slept may settle by some micrometres.
+        """
+        self.batch.reset(ids, stage=mujoco.mjtStage.mjSTAGE_NONE)
         for name in _STATE_FIELDS:
             self.batch.bind(name)[ids] = state[name][ids]
         self._servo.restore({k.removeprefix("servo_"): v for k, v in state.items() if k.startswith("servo_")}, ids)

@@ -95,6 +95,13 @@ def _joint_array(q_rad: ArrayLike) -> Array:
     return q
 
 
+def _cross(a: Array, b: Array) -> Array:
+    """Cross products of columns, ``(..., 3, n)``: what ``np.cross`` gives, in half the time for few columns."""
+    ax, ay, az = a[..., 0, :], a[..., 1, :], a[..., 2, :]
+    bx, by, bz = b[..., 0, :], b[..., 1, :], b[..., 2, :]
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-2)
+
+
 def flange_pose(q_rad: ArrayLike) -> spaces.Pose:
     """Pose of ``panda_link8`` in the base frame for joints ``(..., 7)``."""
     frame = _joint_frames(_joint_array(q_rad))[-1] @ _FLANGE
@@ -114,7 +121,7 @@ def ee_pose_and_jacobian(q_rad: ArrayLike) -> tuple[spaces.Pose, Array]:
     position = ee[..., :3, 3]
     axes = np.stack([frame[..., :3, 2] for frame in frames], axis=-1)
     origins = np.stack([frame[..., :3, 3] for frame in frames], axis=-1)
-    linear = np.cross(axes, position[..., :, None] - origins, axis=-2)
+    linear = _cross(axes, position[..., :, None] - origins)
     return spaces.Pose(position, ee[..., :3, :3]), np.concatenate([linear, axes], axis=-2)
 
 
@@ -123,7 +130,7 @@ def flange_jacobian(q_rad: ArrayLike) -> Array:
     pose, jacobian = ee_pose_and_jacobian(q_rad)
     to_flange = -spaces.EE_OFFSET_FROM_FLANGE_M * pose.matrix[..., :, 2]
     flange = jacobian.copy()
-    flange[..., :3, :] += np.cross(jacobian[..., 3:, :], to_flange[..., :, None], axis=-2)
+    flange[..., :3, :] += _cross(jacobian[..., 3:, :], to_flange[..., :, None])
     return flange
 
 
