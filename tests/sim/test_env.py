@@ -200,8 +200,43 @@ def test_a_restored_snapshot_goes_on_as_the_first_time() -> None:
     before = env.worlds.snapshot()
     first = env.step(action)[0]
     env.step(action)
-    env.worlds.restore(before, np.array([True, True]))
-    np.testing.assert_array_equal(env.step(action)[0]["robot_state"], first["robot_state"])
+    for _ in range(2):
+        env.worlds.restore(before, np.array([True, True]))
+        again = env.step(action)[0]
+        np.testing.assert_array_equal(again["robot_state"], first["robot_state"])
+        np.testing.assert_allclose(again["part_poses"], first["part_poses"], atol=2e-5)
+
+
+def asleep(env: AssemblyEnv, part: str) -> bool:
+    model = env.worlds.model
+    awake = env.worlds.batch.bind("tree_awake")
+    env.worlds.batch.step(nstep=1)
+    return not awake[0, model.body_treeid[model.body(part).id]]
+
+
+def test_a_part_at_rest_sleeps_until_it_is_pushed_and_sleeps_again() -> None:
+    env = AssemblyEnv("one_leg", num_envs=1)
+    observation, _ = env.reset(seed=0)
+    assert all(asleep(env, part) for part in env.task.part_names)
+    env.worlds.qvel[0, env.worlds.model.joint("square_table_leg2").dofadr[0]] = 0.3
+    assert [asleep(env, part) for part in env.task.part_names] == [True, True, False, True, True]
+    for _ in range(10):
+        env.step(hold(env, observation["robot_state"]))
+    assert asleep(env, env.task.part_names[2])
+
+
+def test_a_sleeping_part_wakes_when_another_falls_on_it() -> None:
+    env = AssemblyEnv("one_leg", num_envs=1)
+    observation, _ = env.reset(seed=0)
+    below, falling = (env.worlds.model.joint(f"square_table_leg{k}").qposadr[0] for k in (2, 3))
+    env.worlds.qpos[0, falling : falling + 3] = env.worlds.qpos[0, below : below + 3] + [0.01, 0.0, 0.06]
+    before = env.part_poses()
+    env.step(hold(env, observation["robot_state"]))
+    assert not asleep(env, "square_table_leg2")
+    assert np.abs(env.part_poses() - before)[0, 2].max() > 1e-6
+    for _ in range(30):
+        env.step(hold(env, observation["robot_state"]))
+    assert env.part_poses()[0, :-1, 2].min() > 0.01, "the table holds what it hits"
 
 
 def test_pushes_move_parts_now_and_then_and_only_when_asked_for() -> None:

@@ -101,6 +101,13 @@ def _fingertip(last: Array) -> Array:
     return last @ arrays.constant(_FLANGE, last) @ arrays.constant(FLANGE_TO_EE, last)
 
 
+def _cross(a: Array, b: Array) -> Array:
+    """Cross products of columns, ``(..., 3, n)``: half the time of a library's for few columns."""
+    ax, ay, az = a[..., 0, :], a[..., 1, :], a[..., 2, :]
+    bx, by, bz = b[..., 0, :], b[..., 1, :], b[..., 2, :]
+    return arrays.namespace(a).stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-2)
+
+
 def flange_pose(q_rad: ArrayLike) -> spaces.Pose:
     """Pose of ``panda_link8`` in the base frame for joints ``(..., 7)``."""
     last = _joint_frames(_joint_array(q_rad))[-1]
@@ -122,7 +129,7 @@ def ee_pose_and_jacobian(q_rad: ArrayLike) -> tuple[spaces.Pose, Array]:
     position = ee[..., :3, 3]
     axes = xp.stack([frame[..., :3, 2] for frame in frames], axis=-1)
     origins = xp.stack([frame[..., :3, 3] for frame in frames], axis=-1)
-    linear = arrays.cross(axes, position[..., :, None] - origins, axis=-2)
+    linear = _cross(axes, position[..., :, None] - origins)
     return spaces.Pose(position, ee[..., :3, :3]), xp.concatenate([linear, axes], axis=-2)
 
 
@@ -131,7 +138,7 @@ def flange_jacobian(q_rad: ArrayLike) -> Array:
     pose, jacobian = ee_pose_and_jacobian(q_rad)
     to_flange = -spaces.EE_OFFSET_FROM_FLANGE_M * pose.matrix[..., :, 2]
     flange = arrays.copy(jacobian)
-    flange[..., :3, :] += arrays.cross(jacobian[..., 3:, :], to_flange[..., :, None], axis=-2)
+    flange[..., :3, :] += _cross(jacobian[..., 3:, :], to_flange[..., :, None])
     return flange
 
 
