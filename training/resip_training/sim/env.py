@@ -54,6 +54,7 @@ class AssemblyEnv(VectorEnv):
         *,
         observe: Sequence[str] = STATES,
         pushes: float = 0.0,
+        visual_seed: int | None = None,
         drive: Drive = "impedance",
         threads: int = 0,
         dump_dir: Path = Path("runs/diverged"),
@@ -66,6 +67,8 @@ class AssemblyEnv(VectorEnv):
           randomness: level of the task's random starts.
           observe: names among ``OBSERVATIONS``.
           pushes: chance at each step that a part gets a kick like those at the start; ``PUSH_CHANCE`` or 0.
+          visual_seed: draw each episode's lights, colours, textures and cameras (see ``appearance``) from this and
+            the episode's seed; None shows all episodes alike. Images only: states and physics do not depend on it.
           drive: how the arm answers (see ``drive``).
           threads: of the physics; 0 takes all cores.
           dump_dir: where states that diverge are saved.
@@ -86,6 +89,9 @@ class AssemblyEnv(VectorEnv):
         self._dump_dir = dump_dir
         self._steps = np.zeros(num_envs, dtype=np.int64)
         self._latched = np.zeros((num_envs, len(self.task.relations)), dtype=bool)
+        self._visual_seed = visual_seed
+        self._episode_seeds = [0] * num_envs
+        self._appearances: dict[int, Any] = {}
         self._replay: Any = None
         self._define_spaces()
 
@@ -120,6 +126,8 @@ class AssemblyEnv(VectorEnv):
         self.worlds.reset(ids, seeds)
         for i, drawn in zip(ids, seeds, strict=True):
             self._push_draws[i] = np.random.default_rng([drawn, 2])
+            self._episode_seeds[i] = drawn
+            self._appearances.pop(int(i), None)
         self._steps[ids] = 0
         self._latched[ids] = False
         return self._observe(), {}
@@ -211,8 +219,19 @@ class AssemblyEnv(VectorEnv):
             from resip_training.render.replay import Replay  # needs GL: only when images are asked for
 
             self._replay = Replay(self.task)
-        state, poses = self.robot_state(), self.part_poses().reshape(self.num_envs, -1)
-        return self._replay.render(camera, self.joint_positions(), state[:, spaces.STATE_GRIPPER_WIDTH.start], poses)
+        width_m = self.robot_state()[:, spaces.STATE_GRIPPER_WIDTH.start]
+        joints, poses = self.joint_positions(), self.part_poses().reshape(self.num_envs, -1)
+        frames = []
+        for i in range(self.num_envs):
+            if self._visual_seed is not None:
+                self._replay.show(self._appearance(i, self._visual_seed))
+            frames.append(self._replay.render_one(camera, joints[i], width_m[i], poses[i]))
+        return np.stack(frames)
+
+    def _appearance(self, i: int, visual_seed: int) -> Any:
+        if i not in self._appearances:
+            self._appearances[i] = self._replay.appearances.draw(visual_seed, self._episode_seeds[i])
+        return self._appearances[i]
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the renderer's GL context."""
