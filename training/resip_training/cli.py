@@ -87,6 +87,80 @@ class Collect:
 
 
 @dataclass(frozen=True)
+class Render:
+    """Render a data set's images again under visual randomisation, into a new set; it can be interrupted."""
+
+    dataset: Positional[Path]
+    """Demonstrations that `resip collect` recorded."""
+    out: Path
+    """Folder of the new set; one that has some of it is completed."""
+    seed: int = 0
+    """Of lights, colours, textures and cameras."""
+    copies: int = 1
+    """Times that each episode is rendered."""
+    every: Literal["frame", "episode"] = "frame"
+    """How long lights, colours, textures and cameras stay as they are."""
+    shard: str | None = None
+    """I/N renders the I-th of N parts into a folder of its own in OUT; all N together are read as one set."""
+
+    def run(self) -> None:
+        """Render until the set, or the shard, is complete."""
+        from resip_training.render.dataset import Shard, render_dataset
+
+        shard = None if self.shard is None else Shard.parse(self.shard)
+        render_dataset(self.dataset, self.out, self.seed, self.copies, self.every, shard)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Write a contact sheet of tasks: an expert's episode in both cameras, nominal and randomised."""
+
+    tasks: Positional[tuple[str, ...]] = ()
+    """Names of tasks, such as one_leg; by default all."""
+    out: Path = Path("docs/images")
+    """Folder of the pictures, sheet_TASK.png."""
+    seed: int = 0
+    """Of the starts and of the randomisation."""
+
+    def run(self) -> None:
+        """Run the expert and write the pictures."""
+        from resip_training.render.sheet import write_sheets
+
+        write_sheets(self.tasks, self.out, self.seed)
+
+
+@dataclass(frozen=True)
+class Play:
+    """Run one episode of an agent in simulation, as a video or in MuJoCo's viewer."""
+
+    task: Positional[str]
+    """Name of the task, such as one_leg."""
+    agent: str = "expert"
+    """expert, random, zero (stay there), or the folder of a training run or of an exported model."""
+    seed: int = 0
+    """Of the episode and of the agent."""
+    randomness: Randomness = "low"
+    """How far parts, obstacle and arm start from their nominal places."""
+    camera: tuple[str, ...] = ("front", "wrist", "overview")
+    """Cameras in the video, side by side."""
+    visual_seed: int | None = None
+    """Randomise lights, colours, textures and cameras, from this seed."""
+    out: Path | None = None
+    """The video; by default TASK_AGENT_SEED.mp4 here, unless in the viewer."""
+    viewer: bool = False
+    """Open MuJoCo's viewer."""
+
+    def run(self) -> None:
+        """Run the episode and tell how it ended."""
+        from resip_training.play import play
+
+        out = self.out
+        if out is None and not self.viewer:
+            out = Path(f"{self.task}_{Path(self.agent).name}_{self.seed}.mp4")
+        play(self.task, self.agent, self.seed, self.randomness, self.camera, out, self.visual_seed, self.viewer)
+
+
+@dataclass(frozen=True)
 class TrainBC:
     """Clone demonstrations into a diffusion policy on images; the same command resumes an interrupted run."""
 
@@ -188,6 +262,9 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "expert": Expert,
     "starts": Starts,
     "collect": Collect,
+    "render": Render,
+    "sheet": Sheet,
+    "play": Play,
     "train bc": TrainBC,
     "evaluate": Evaluate,
     "export": Export,

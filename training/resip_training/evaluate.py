@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from resip_training.export import ExportedPolicy
 from resip_training.render.replay import Replay
 from resip_training.sim.env import AssemblyEnv
+from resip_training.sim.task import Task
 from resip_training.train import load_policy_of
 
 _MAX_ENVS: Final = 8
@@ -52,7 +53,7 @@ def evaluate(
       ResipError: neither a run nor a model, unknown randomness, or no GL to render with.
     """
     torch.set_num_threads(threads)
-    predict, task, horizons = _load(checkpoint)
+    predict, task, horizons = load(checkpoint)
     seeds = list(range(seed, seed + episodes))
     batches = [seeds[i : i + _MAX_ENVS] for i in range(0, episodes, _MAX_ENVS)]
     outcomes = [
@@ -77,47 +78,70 @@ def evaluate(
 def run_episodes(
     predict: Predict, task: str, randomness: str, seeds: list[int], horizons: dict[str, int], threads: int
 ) -> list[bool]:
-    """Run one episode for each seed, side by side; frames are rendered only where a chunk is predicted."""
+    """Run one episode for each seed, side by side; whether each succeeded."""
     env = AssemblyEnv(task, len(seeds), randomness, threads=threads)
-    replay = Replay(env.task)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    shape = (horizons["prediction"], spaces.ACTION_DIM)
+    agent = PolicyAgent(predict, env.task, horizons, seeds)
     observation, _ = env.reset(seed=list(seeds))
     succeeded, over = np.zeros(len(seeds), dtype=bool), np.zeros(len(seeds), dtype=bool)
-    chunk = np.zeros((len(seeds), *shape))
-    step = 0
     while not over.all():
-        if step % horizons["action"] == 0:
-            live = np.flatnonzero(~over)
-            noise = torch.stack([torch.randn(shape, generator=generators[i]) for i in live])
-            chunk[live] = _predict(predict, env, replay, observation, live, noise)
-        observation, _, terminated, truncated, info = env.step(chunk[:, step % horizons["action"]])
+        actions = agent(env, observation, np.flatnonzero(~over))
+        observation, _, terminated, truncated, info = env.step(actions)
         succeeded |= ~over & info["success"]
         over |= terminated | truncated
-        step += 1
     env.close()
-    replay.close()
+    agent.close()
     return succeeded.tolist()
 
 
-def _predict(
-    predict: Predict,
-    env: AssemblyEnv,
-    replay: Replay,
-    observation: dict[str, NDArray[Any]],
-    live: NDArray[np.int64],
-    noise: Tensor,
-) -> NDArray[np.float64]:
-    state, parts = observation["robot_state"][live], observation["part_poses"][live]
-    width_m = state[:, spaces.STATE_GRIPPER_WIDTH.start]
-    joints = env.joint_positions()[live]
-    front, wrist = (torch.from_numpy(replay.render(camera, joints, width_m, parts)) for camera in spaces.CAMERAS)
-    with torch.inference_mode():
-        return predict(torch.from_numpy(state.astype(np.float32)), front, wrist, noise).numpy().astype(np.float64)
+class PolicyAgent:
+    """Acts as a policy says, chunk after chunk; frames are rendered only where a chunk is predicted."""
+
+    def __init__(self, predict: Predict, task: Task, horizons: dict[str, int], seeds: list[int]) -> None:
+        """Start episodes of ``seeds``, one for each environment that will be acted in."""
+        self._predict = predict
+        self._replay = Replay(task)
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._shape = (horizons["prediction"], spaces.ACTION_DIM)
+        self._action_horizon = horizons["action"]
+        self._chunk = np.zeros((len(seeds), *self._shape))
+        self._step = 0
+
+    def __call__(
+        self, env: AssemblyEnv, observation: Mapping[str, NDArray[Any]], live: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Actions ``(n, 10)`` at the next step, those of the environments ``live`` from present chunks."""
+        step_of_chunk = self._step % self._action_horizon
+        if step_of_chunk == 0:
+            self._chunk[live] = self._predicted(env, observation, live)
+        self._step += 1
+        return self._chunk[:, step_of_chunk]
+
+    def _predicted(
+        self, env: AssemblyEnv, observation: Mapping[str, NDArray[Any]], live: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        state, parts = observation["robot_state"][live], observation["part_poses"][live]
+        width_m = state[:, spaces.STATE_GRIPPER_WIDTH.start]
+        views = [self._replay.render(camera, env.joint_positions()[live], width_m, parts) for camera in spaces.CAMERAS]
+        front, wrist = (torch.from_numpy(view) for view in views)
+        noise = torch.stack([torch.randn(self._shape, generator=self._generators[i]) for i in live])
+        with torch.inference_mode():
+            return (
+                self._predict(torch.from_numpy(state.astype(np.float32)), front, wrist, noise)
+                .numpy()
+                .astype(np.float64)
+            )
+
+    def close(self) -> None:
+        """Free the renderer's GL context."""
+        self._replay.close()
 
 
-def _load(checkpoint: Path) -> tuple[Predict, str, dict[str, int]]:
-    """A policy in its exported form, its task and horizons, from a model folder or a training run."""
+def load(checkpoint: Path) -> tuple[Predict, str, dict[str, int]]:
+    """A policy in its exported form, its task and horizons, from a model folder or a training run.
+
+    Raises:
+      ResipError: the folder is neither.
+    """
     if (checkpoint / MANIFEST_FILE).exists():
         module, manifest = load_module(checkpoint)
         return module, manifest["task"], manifest["horizons"]

@@ -14,6 +14,9 @@ Layout, with N time steps at 10 Hz in all episodes together and E episodes::
 
 An episode counts once its entry of ``episode_ends`` is there, and that entry is written last. What an
 interrupted write left behind is ignored by readers and cut off by the next writer.
+
+A set may also be a folder of shards, ``shard-I-of-N``, each a set that one process wrote: ``DemoSet`` reads them
+as one.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,6 +48,7 @@ _IMAGE_SHAPE: Final = (spaces.IMAGE_HEIGHT, spaces.IMAGE_WIDTH, 3)
 _IMAGE_CHUNK: Final = 16  # frames: 3.7 MB before compression, so a partial chunk is cheap to rewrite
 _STEP_CHUNK: Final = 4096
 _EPISODE_CHUNK: Final = 1024
+_SHARD_NAME: Final = re.compile(r"shard-(\d+)-of-(\d+)")
 _RECORDED_PACKAGES: Final = ("resip", "resip_training", "mujoco", "numpy", "zarr", "furniture-bench")
 
 
@@ -87,6 +92,7 @@ class Provenance:
       source: who acted: ``expert`` or ``spacemouse``.
       part_names: parts in the order of ``part_poses``, without the obstacle.
       simulator: settings of the simulator and the drive, plain JSON values.
+      rendered: for a set whose images were rendered again: from which set, and what was randomised.
     """
 
     task: str
@@ -94,6 +100,7 @@ class Provenance:
     source: str
     part_names: tuple[str, ...]
     simulator: Mapping[str, Any]
+    rendered: Mapping[str, Any] | None = None
 
 
 class DemoWriter:
@@ -143,28 +150,44 @@ class DemoWriter:
         Raises:
           ResipError: an array has the wrong shape or a value that is not finite, or the seed is there already.
         """
-        for episode in episodes:
-            if episode.seed in self._seeds:
-                raise ResipError(f"seed {episode.seed} is already in {self._path}: skip the seeds in DemoWriter.seeds")
-            _check_episode(episode, _array(self._group, "part_poses").shape[1])
-        ends = self._n_steps + np.cumsum([len(episode) for episode in episodes])
-        for episode in episodes:
-            for name in _PER_STEP:
-                array = _array(self._group, name)
-                array.append(np.asarray(getattr(episode, name)).astype(array.dtype))
-            for name in _PER_EPISODE:
-                _array(self._group, name).append(np.asarray([getattr(episode, name)]))
-        _array(self._group, "episode_ends").append(ends.astype(np.int64))
-        self._n_steps = int(ends[-1])
-        self._seeds |= {episode.seed for episode in episodes}
+        self.append_from(episodes)
+
+    def append_from(self, episodes: Iterable[Episode]) -> None:
+        """Do what ``append`` does with episodes that are made as they are written: one at a time is in memory.
+
+        Raises:
+          ResipError: as ``append``.
+        """
+        ends, seeds = [self._n_steps], set()
+        try:
+            for episode in episodes:
+                self._write(episode)
+                ends.append(ends[-1] + len(episode))
+                seeds.add(episode.seed)
+        except BaseException:  # an interrupt too: what is there of them must not be in the next one's way
+            self._truncate(_committed_ends(self._group))
+            raise
+        _array(self._group, "episode_ends").append(np.array(ends[1:], dtype=np.int64))
+        self._n_steps = ends[-1]
+        self._seeds |= seeds
+
+    def _write(self, episode: Episode) -> None:
+        if episode.seed in self._seeds:
+            raise ResipError(f"seed {episode.seed} is already in {self._path}: skip the seeds in DemoWriter.seeds")
+        _check_episode(episode, _array(self._group, "part_poses").shape[1])
+        for name in _PER_STEP:
+            array = _array(self._group, name)
+            array.append(np.asarray(getattr(episode, name)).astype(array.dtype))
+        for name in _PER_EPISODE:
+            _array(self._group, name).append(np.asarray([getattr(episode, name)]))
 
     def _check_provenance(self, provenance: Provenance) -> None:
-        recorded = self._group.attrs["provenance"]
-        assert isinstance(recorded, Mapping)
-        for name, wanted in _provenance_json(provenance).items():
-            if recorded.get(name) != wanted:
+        recorded = _flat(self._group.attrs["provenance"])
+        wanted = _flat(_provenance_json(provenance))
+        for name in (*wanted, *recorded):
+            if recorded.get(name) != wanted.get(name):
                 raise ResipError(
-                    f"{self._path} was recorded with {name} = {recorded.get(name)!r}, not {wanted!r}: "
+                    f"{self._path} was recorded with {name} = {recorded.get(name)!r}, not {wanted.get(name)!r}: "
                     "choose another folder or the same settings"
                 )
 
@@ -182,26 +205,29 @@ class DemoSet:
     """Read a data set. Numbers are loaded at once (they are small), images on request.
 
     Args:
-      path: folder of the data set.
+      path: folder of the data set, or of its shards.
       task: refuse a set of another task; None takes any.
 
     Raises:
-      ResipError: not a data set, another contract or task, a missing or damaged array, no episode.
+      ResipError: not a data set, another contract or task, a missing or damaged array, no episode, or shards
+        that do not belong together.
     """
 
     def __init__(self, path: Path | str, task: str | None = None) -> None:
         self.path = Path(path)
-        self._group = _open_group(self.path, "r")
-        provenance = self._group.attrs["provenance"]
-        assert isinstance(provenance, Mapping)
-        self.provenance: dict[str, Any] = dict(provenance)
+        self._parts = [_Part(_open_group(part, "r")) for part in _part_paths(self.path)]
+        self.provenance = self._parts[0].provenance
+        if any(part.provenance != self.provenance for part in self._parts):
+            raise ResipError(f"the shards of {self.path} were made from different sets or with different settings")
         if task is not None and self.provenance["task"] != task:
             raise ResipError(f"{self.path} holds demonstrations of {self.provenance['task']!r}, not of {task!r}")
-        self.episode_ends = _committed_ends(self._group)
+        self._first_rows = np.cumsum([0, *(part.n_steps for part in self._parts)])
+        firsts = zip(self._parts, self._first_rows[:-1], strict=True)
+        self.episode_ends = np.concatenate([first + part.ends for part, first in firsts])
         if len(self.episode_ends) == 0:
             raise ResipError(f"{self.path} holds no complete episode: collect demonstrations into it first")
-        self.seeds = _read(self._group, "seed")[: self.n_episodes]
-        self.success = _read(self._group, "success")[: self.n_episodes]
+        self.seeds = self._per_episode("seed")
+        self.success = self._per_episode("success")
         self.robot_state = self._finite("robot_state")
         self.part_poses = self._finite("part_poses")
         self.action = self._finite("action")
@@ -231,7 +257,12 @@ class DemoSet:
 
     def images(self, camera: str, rows: slice) -> NDArray[np.uint8]:
         """Read frames ``(n, 240, 320, 3)`` of one camera; whole chunks of 16 are the fastest."""
-        return np.asarray(_array(self._group, camera)[rows.start : min(rows.stop, self.n_steps)])
+        pieces = []
+        for part, first in zip(self._parts, self._first_rows[:-1], strict=True):
+            start, stop = max(rows.start - first, 0), min(rows.stop - first, part.n_steps)
+            if start < stop:
+                pieces.append(np.asarray(_array(part.group, camera)[start:stop]))
+        return np.concatenate(pieces) if pieces else np.empty((0, *_IMAGE_SHAPE), np.uint8)
 
     def sha256(self) -> str:
         """Hash of every number in the set but the images (these follow from seeds, joints and part poses)."""
@@ -240,8 +271,11 @@ class DemoSet:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
+    def _per_episode(self, name: str) -> NDArray[Any]:
+        return np.concatenate([_read(part.group, name)[: len(part.ends)] for part in self._parts])
+
     def _finite(self, name: str) -> NDArray[np.float32]:
-        values = _read(self._group, name)[: self.n_steps]
+        values = np.concatenate([_read(part.group, name)[: part.n_steps] for part in self._parts])
         if not np.isfinite(values).all():
             row = int(np.argwhere(~np.isfinite(values))[0][0])
             episode = int(np.searchsorted(self.episode_ends, row, side="right"))
@@ -249,9 +283,57 @@ class DemoSet:
         return values
 
 
+class _Part:
+    """An open set on disk, of which a ``DemoSet`` has one or more."""
+
+    def __init__(self, group: zarr.Group) -> None:
+        self.group = group
+        provenance = group.attrs["provenance"]
+        assert isinstance(provenance, Mapping)
+        self.provenance: dict[str, Any] = dict(provenance)
+        self.ends = _committed_ends(group)
+        self.n_steps = int(self.ends[-1]) if len(self.ends) else 0
+
+
+def shard_path(path: Path, index: int, count: int) -> Path:
+    """Folder of shard ``index``, from 1 to ``count``, of the set ``path``.
+
+    Raises:
+      ResipError: ``path`` has something else: a set in one piece, or shards of another count.
+    """
+    others = [name for name in _shard_names(path) if not name.endswith(f"-of-{count}")]
+    if others or (path / "zarr.json").exists():
+        raise ResipError(f"{path} holds {others[0] if others else 'a set in one piece'}: choose another folder")
+    return path / f"shard-{index}-of-{count}"
+
+
+def _shard_names(path: Path) -> list[str]:
+    return sorted(child.name for child in path.glob("shard-*") if _SHARD_NAME.fullmatch(child.name))
+
+
+def _part_paths(path: Path) -> list[Path]:
+    """Folders that make up the set ``path``: all its shards in order, or itself."""
+    names = _shard_names(path)
+    if not names:
+        return [path]
+    count = int(names[0].rpartition("-")[2])
+    parts = [shard_path(path, index, count) for index in range(1, count + 1)]
+    for part in parts:
+        if part.name not in names:
+            raise ResipError(f"{path} lacks {part.name}: make it with the command that made the others")
+    return parts
+
+
 def _provenance_json(provenance: Provenance) -> dict[str, Any]:
     """Plain JSON values, as they come back from the attributes."""
     return json.loads(json.dumps({field.name: getattr(provenance, field.name) for field in fields(provenance)}))
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """The entries of nested mappings, by names such as ``simulator.timestep_s``."""
+    if not isinstance(value, Mapping):
+        return {name: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{name}.{key}".lstrip(".")).items()}
 
 
 def _software() -> dict[str, str]:

@@ -26,8 +26,8 @@ class Renderer:
 
     Life cycle: nothing happens at construction but checks. The OpenGL context is created at the first ``render``
     and belongs to that thread: render and close there. One that is left open is released when it is collected or the
-    interpreter exits. Several may exist at once. Colours, lights and cameras of the model may change between pictures;
-    meshes, textures and the quality settings may not.
+    interpreter exits. Several may exist at once. Colours, lights and cameras of the model may change between pictures,
+    textures too if ``upload_textures`` is called then; meshes and the quality settings may not.
     """
 
     def __init__(
@@ -54,13 +54,27 @@ class Renderer:
         self._model = model
         self._rect = mujoco.MjrRect(0, 0, width, height)
         self._scene = mujoco.MjvScene(model, maxgeom=_MAX_GEOMS)
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
+        self.shadows = shadows
         self._option = mujoco.MjvOption()
         self._cameras = {model.camera(i).name: _fixed_camera(i) for i in range(model.ncam)}
         self._context: gl.Context | None = None
         self._resources: mujoco.MjrContext | None = None
         self._thread = 0
         self._release: weakref.finalize | None = None
+        self._textures_changed = False
+
+    @property
+    def shadows(self) -> bool:
+        """Whether shadows are drawn."""
+        return bool(self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW])
+
+    @shadows.setter
+    def shadows(self, drawn: bool) -> None:
+        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = drawn
+
+    def upload_textures(self) -> None:
+        """Show the model's textures as they are now (``tex_data``), from the next picture on."""
+        self._textures_changed = True
 
     def render(self, data: mujoco.MjData, camera: str) -> Image:
         """Render ``data`` as ``camera`` sees it: ``(height, width, 3)`` uint8 RGB, a new array.
@@ -118,6 +132,10 @@ class Renderer:
             self._release = weakref.finalize(self, _release, self._context, self._resources, self._thread)
         self._check_thread()
         self._context.make_current()
+        if self._textures_changed:
+            for texture in range(self._model.ntex):
+                mujoco.mjr_uploadTexture(self._model, self._resources, texture)
+            self._textures_changed = False
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, data, self._option, None, self._cameras[camera], everything, self._scene)
         return self._resources

@@ -12,26 +12,48 @@ from resip.control import panda
 
 from resip_training.render.renderer import Renderer
 from resip_training.sim import scene
+from resip_training.sim.appearance import Appearance, Appearances
 from resip_training.sim.task import Task
 
 
 class Replay:
-    """Renders recorded joints, gripper widths and part poses from the cell's cameras."""
+    """Renders recorded joints, gripper widths and part poses from the cell's cameras.
+
+    Attributes:
+      model: the scene, with its visuals.
+      data: the pose last asked for.
+      appearances: the scene's nominal appearance, and others to ``show``.
+    """
 
     def __init__(self, task: Task, width_px: int = spaces.IMAGE_WIDTH, height_px: int = spaces.IMAGE_HEIGHT) -> None:
         """Build the scene with its visuals.
 
         Raises:
-          ResipError: missing meshes, or no GL.
+          ResipError: missing meshes.
         """
-        self._model = scene.build(task, "torque", visual=True)
-        self._data = mujoco.MjData(self._model)
-        self._renderer = Renderer(self._model, width_px, height_px)
+        self.model = scene.build(task, "torque", visual=True)
+        self.data = mujoco.MjData(self.model)
+        self.appearances = Appearances(self.model)
+        self._shown = self.appearances.nominal
+        self._renderer = Renderer(self.model, width_px, height_px)
+
+    def show(self, appearance: Appearance) -> None:
+        """Render with this appearance from now on."""
+        if appearance is self._shown:
+            return
+        self._shown = appearance
+        appearance.apply(self.model)
+        self._renderer.upload_textures()
+        self._renderer.shadows = appearance.shadows
 
     def render(
         self, camera: str, joints_rad: NDArray[Any], width_m: NDArray[Any], part_poses: NDArray[Any]
     ) -> NDArray[np.uint8]:
-        """Frames ``(T, height, width, 3)`` for ``(T, 7)``, ``(T,)`` and ``(T, 7 * (parts + 1))``."""
+        """Frames ``(T, height, width, 3)`` for ``(T, 7)``, ``(T,)`` and ``(T, 7 * (parts + 1))``.
+
+        Raises:
+          ResipError: unknown camera, or no GL.
+        """
         return np.stack(
             [
                 self.render_one(camera, joints, width, poses)
@@ -43,14 +65,18 @@ class Replay:
         self, camera: str, joints_rad: NDArray[Any], width_m: float, part_poses: NDArray[Any]
     ) -> NDArray[np.uint8]:
         """One frame ``(height, width, 3)``."""
+        self.pose(joints_rad, width_m, part_poses)
+        return self._renderer.render(self.data, camera)
+
+    def pose(self, joints_rad: NDArray[Any], width_m: float, part_poses: NDArray[Any]) -> None:
+        """Put arm, fingers, parts and obstacle of ``data`` in place: ``(7,)``, width, ``(7 * (parts + 1),)``."""
         poses = part_poses.reshape(-1, spaces.PART_POSE_DIM)
-        self._data.qpos[: panda.DOF] = joints_rad
-        self._data.qpos[panda.DOF : panda.DOF + 2] = width_m / 2
-        self._data.qpos[panda.DOF + 2 :] = poses[:-1][:, [0, 1, 2, 6, 3, 4, 5]].reshape(-1)
-        self._data.mocap_pos[0] = poses[-1, :3]
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
-        return self._renderer.render(self._data, camera)
+        self.data.qpos[: panda.DOF] = joints_rad
+        self.data.qpos[panda.DOF : panda.DOF + 2] = width_m / 2
+        self.data.qpos[panda.DOF + 2 :] = poses[:-1][:, [0, 1, 2, 6, 3, 4, 5]].reshape(-1)
+        self.data.mocap_pos[0] = poses[-1, :3]
+        mujoco.mj_kinematics(self.model, self.data)
+        mujoco.mj_camlight(self.model, self.data)
 
     def close(self) -> None:
         """Free the GL context."""

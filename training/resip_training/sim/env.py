@@ -19,7 +19,7 @@ from resip_training.sim import success, tasks
 from resip_training.sim.backend import FALLEN_BELOW_M, Backend
 from resip_training.sim.drive import Drive
 from resip_training.sim.task import Randomness, Task, nominal_poses
-from resip_training.sim.worlds import Worlds
+from resip_training.sim.worlds import Worlds, fresh_seed
 
 Array = NDArray[np.float64]
 Observations = dict[str, Any]
@@ -61,6 +61,7 @@ class AssemblyEnv(VectorEnv):
         *,
         observe: Sequence[str] = STATES,
         pushes: float = 0.0,
+        visual_seed: int | None = None,
         drive: Drive = "impedance",
         device: str = "cpu",
         threads: int = 0,
@@ -74,6 +75,8 @@ class AssemblyEnv(VectorEnv):
           randomness: level of the task's random starts.
           observe: names among ``OBSERVATIONS``.
           pushes: chance at each step that a part gets a kick like those at the start; ``PUSH_CHANCE`` or 0.
+          visual_seed: draw each episode's lights, colours, textures and cameras (see ``appearance``) from this and
+            the episode's seed; None shows all episodes alike. Images only: states and physics do not depend on it.
           drive: how the arm answers (see ``drive``).
           device: where the physics runs, of ``DEVICES``.
           threads: of the physics on the CPU, which also settles the starts of the other devices; 0 takes all cores.
@@ -94,6 +97,9 @@ class AssemblyEnv(VectorEnv):
         self._dump_dir = None if arrays.is_tensor(self.worlds.qpos) else dump_dir
         self._steps = arrays.like(np.zeros(num_envs), self.worlds.qpos, int)
         self._latched = arrays.like(np.zeros((num_envs, len(self.task.relations))), self.worlds.qpos, bool)
+        self._visual_seed = visual_seed
+        self._episode_seeds = [0] * num_envs
+        self._appearances: dict[int, Any] = {}
         self._replay: Any = None
         self._define_spaces()
 
@@ -122,10 +128,19 @@ class AssemblyEnv(VectorEnv):
         """
         mask = np.ones(self.num_envs) if not options else options.get("reset_mask", np.ones(self.num_envs))
         mask = arrays.like(mask, self.worlds.qpos, bool)
-        self.worlds.reset(mask, self._seeds(seed))
+        seeds = self._seeds(seed)
+        self.worlds.reset(mask, seeds)
+        if self._visual_seed is not None:
+            self._change_looks(arrays.to_host(mask), seeds)
         self._steps[:] = self._steps * ~mask
         self._latched &= ~mask[:, None]
         return self._observe(), {}
+
+    def _change_looks(self, mask: NDArray[np.bool_], seeds: Sequence[int | None]) -> None:
+        for i in np.flatnonzero(mask):
+            seed = seeds[int(i)]
+            self._episode_seeds[i] = fresh_seed() if seed is None else seed
+            self._appearances.pop(int(i), None)
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
         if seed is None:
@@ -202,7 +217,18 @@ class AssemblyEnv(VectorEnv):
             self._replay = Replay(self.task)
         width_m = self.robot_state()[:, spaces.STATE_GRIPPER_WIDTH.start]
         poses = self.part_poses().reshape(self.num_envs, -1)
-        return self._replay.render(camera, *map(arrays.to_host, (self.joint_positions(), width_m, poses)))
+        joints, width_m, poses = map(arrays.to_host, (self.joint_positions(), width_m, poses))
+        frames = []
+        for i in range(self.num_envs):
+            if self._visual_seed is not None:
+                self._replay.show(self._appearance(i, self._visual_seed))
+            frames.append(self._replay.render_one(camera, joints[i], width_m[i], poses[i]))
+        return np.stack(frames)
+
+    def _appearance(self, i: int, visual_seed: int) -> Any:
+        if i not in self._appearances:
+            self._appearances[i] = self._replay.appearances.draw(visual_seed, self._episode_seeds[i])
+        return self._appearances[i]
 
     def close_extras(self, **kwargs: Any) -> None:
         """Free the renderer's GL context."""

@@ -1,7 +1,8 @@
 """What the cameras see: meshes, colours, lights, background and the cameras of the cell.
 
 Visual geoms collide with nothing and weigh nothing: physics is the same with and without them. Every colour is
-a named material, so that visual randomisation can change it in the compiled model (``mat_rgba``).
+a named material, table and background have textures and some lights are off, so that visual randomisation can
+change all of it in the compiled model (see ``appearance``).
 """
 
 from __future__ import annotations
@@ -26,8 +27,15 @@ Vector = tuple[float, float, float]
 #: Materials that are not a part's; a part's material has the part's name.
 TABLE_MATERIAL: Final = "table"
 OBSTACLE_MATERIAL: Final = "obstacle"
-#: The only light that casts shadows, besides the headlight.
+#: Materials of the arm have names that begin so.
+ARM_MATERIAL_PREFIX: Final = "panda_"
+#: White nominally, so that the table has the plain colour of its material.
+TABLE_TEXTURE: Final = "table"
+BACKGROUND_TEXTURE: Final = "background"
+#: The only light that casts shadows; besides it there is the headlight.
 KEY_LIGHT: Final = "key"
+#: Lights that are off unless randomisation turns them on.
+FILL_LIGHTS: Final = ("fill_1", "fill_2")
 
 #: Largest image that a scene's off-screen buffer holds.
 MAX_IMAGE_WIDTH_PX: Final = 960
@@ -41,11 +49,14 @@ _SKY_BOTTOM_RGB: Final = (0.10, 0.11, 0.13)
 
 #: Default lights overexpose white parts: these sum to under 1.
 _AMBIENT, _HEADLIGHT, _KEY = 0.22, 0.32, 0.42
-_SHADOW_MAP_PX: Final = 768
+_SHADOW_MAP_PX: Final = 2048  # 0.8 mm: coarser shows as stairs in the wrist camera
+_TABLE_TEXTURE_PX: Final = 128
+_BACKGROUND_FACE_PX: Final = 64
 _MULTISAMPLES: Final = 4
 #: The middle of the work and the radius around it that shadows are drawn for.
 _SCENE_CENTER_M: Final[Vector] = (0.45, 0.0, 0.15)
 _SCENE_EXTENT_M: Final = 0.8
+_LIGHT_DISTANCE_M: Final = 1.5
 _KEY_DIRECTION: Final = np.array([-0.35, 0.45, -1.0])
 
 _SLAB_GAP_M: Final = 0.001  # between the table's surface and the slab below it: far enough not to flicker
@@ -164,27 +175,34 @@ def _add_lights(spec: mujoco.MjSpec) -> None:
     headlight.diffuse = [_HEADLIGHT] * 3
     headlight.specular = [0.05] * 3
     direction = _KEY_DIRECTION / np.linalg.norm(_KEY_DIRECTION)
-    spec.worldbody.add_light(
-        name=KEY_LIGHT,
-        type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
-        pos=np.asarray(_SCENE_CENTER_M) - 1.5 * direction,
-        dir=direction,
-        ambient=[0.0] * 3,
-        diffuse=[_KEY] * 3,
-        specular=[0.1] * 3,
-        castshadow=True,
-    )
+    for name in (KEY_LIGHT, *FILL_LIGHTS):
+        spec.worldbody.add_light(
+            name=name,
+            type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+            pos=light_position_m(direction),
+            dir=direction,
+            ambient=[0.0] * 3,
+            diffuse=[_KEY] * 3,
+            specular=[0.1] * 3,
+            castshadow=name == KEY_LIGHT,
+            active=name == KEY_LIGHT,
+        )
+
+
+def light_position_m(direction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where a directional light of unit ``direction`` ``(3,)`` stands: its shadows are drawn for what is before it."""
+    return np.asarray(_SCENE_CENTER_M) - _LIGHT_DISTANCE_M * direction
 
 
 def _add_background(spec: mujoco.MjSpec) -> None:
     spec.add_texture(
-        name="background",
+        name=BACKGROUND_TEXTURE,
         type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
         builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
         rgb1=_SKY_TOP_RGB,
         rgb2=_SKY_BOTTOM_RGB,
-        width=64,
-        height=384,
+        width=_BACKGROUND_FACE_PX,
+        height=6 * _BACKGROUND_FACE_PX,
     )
 
 
@@ -208,13 +226,29 @@ def _visual_fields(material: str) -> dict[str, Any]:
 
 def _add_table(spec: mujoco.MjSpec) -> None:
     """Show the table as a plane, which unlike a box casts no shadow on itself, over a slab."""
-    fields = _visual_fields(_add_material(spec, TABLE_MATERIAL, _TABLE_RGBA))
+    fields = _visual_fields(_add_table_material(spec))
     table = spec.geom("table")
     length, width, half_height = table.size
     surface = table.pos + [0.0, 0.0, half_height]
     spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, pos=surface, size=(length, width, 1.0), **fields)
     slab_pos, slab_size = table.pos - [0.0, 0.0, _SLAB_GAP_M], (length, width, half_height - _SLAB_GAP_M)
     spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=slab_pos, size=slab_size, **fields)
+
+
+def _add_table_material(spec: mujoco.MjSpec) -> str:
+    spec.add_texture(
+        name=TABLE_TEXTURE,
+        type=mujoco.mjtTexture.mjTEXTURE_2D,
+        builtin=mujoco.mjtBuiltin.mjBUILTIN_FLAT,
+        rgb1=(1.0, 1.0, 1.0),
+        width=_TABLE_TEXTURE_PX,
+        height=_TABLE_TEXTURE_PX,
+    )
+    name = _add_material(spec, TABLE_MATERIAL, _TABLE_RGBA)
+    material = spec.material(name)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = TABLE_TEXTURE
+    material.texuniform = True  # repeats count along a metre, not along the table
+    return name
 
 
 def _add_obstacle(spec: mujoco.MjSpec) -> None:
@@ -241,7 +275,7 @@ def _add_mesh_geom(
 def _add_arm_mesh(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, quat: Sequence[float]) -> None:
     for mesh in assets.visual_meshes(assets.panda_visual_mesh(name)):
         red, green, blue = (round(255 * channel) for channel in mesh.rgba[:3])
-        material = _add_material(spec, f"panda_{red:02x}{green:02x}{blue:02x}", mesh.rgba)
+        material = _add_material(spec, f"{ARM_MATERIAL_PREFIX}{red:02x}{green:02x}{blue:02x}", mesh.rgba)
         _add_mesh_geom(body, _add_mesh(spec, mesh.path), material, quat)
 
 

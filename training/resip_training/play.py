@@ -1,0 +1,180 @@
+"""`resip play`: one episode of an agent, as a video and in MuJoCo's viewer."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from resip import spaces
+from resip.errors import ResipError, check_name
+from resip.trials import video
+from rich.progress import Progress
+
+from resip_training.agents import AGENTS, Agent
+from resip_training.render.replay import Replay
+from resip_training.sim import visuals
+from resip_training.sim.env import AssemblyEnv
+from resip_training.sim.task import Task
+
+#: Of each camera's picture in the video; they stand side by side.
+TILE_WIDTH_PX: Final = 480
+TILE_HEIGHT_PX: Final = 360
+_MAX_VIDEO_BYTES: Final = 20_000_000
+_ACTED_IN: Final = np.array([0])
+
+#: Shows the present state of an environment to a person; False when they have seen enough.
+Watch = Callable[[AssemblyEnv], bool]
+
+
+def play(
+    task: str,
+    agent: str,
+    seed: int = 0,
+    randomness: str = "low",
+    cameras: Sequence[str] = tuple(visuals.CAMERAS),
+    out: Path | None = None,
+    visual_seed: int | None = None,
+    viewer: bool = False,
+) -> int:
+    """Run one episode, write its video to ``out`` and print how it ended.
+
+    Args:
+      task: its name.
+      agent: ``expert``, ``random``, ``zero``, or the folder of a training run or of an exported model.
+      seed: of the episode, and of the agent.
+      randomness: level of the start.
+      cameras: in the video, side by side.
+      out: file of the video; None writes none.
+      visual_seed: draw lights, colours, textures and cameras from this and the seed; None leaves them as they are.
+      viewer: watch it in MuJoCo's viewer, in real time.
+
+    Returns:
+      The number of control steps.
+
+    Raises:
+      ResipError: unknown task, agent, randomness or camera, a checkpoint of another task, no GL, or no display.
+    """
+    for camera in cameras:
+        check_name("camera", camera, visuals.CAMERAS)
+    env = AssemblyEnv(task, 1, randomness, threads=1)
+    act = make_agent(agent, env.task, seed)
+    replay = Replay(env.task, TILE_WIDTH_PX, TILE_HEIGHT_PX)
+    if visual_seed is not None:
+        replay.show(replay.appearances.draw(visual_seed, seed))
+    with _open_viewer(replay) if viewer else nullcontext(_nobody_watches) as watch:
+        episode = _Episode(env, act, seed, watch)
+        if out is None:
+            for _ in episode.states():
+                pass
+        else:
+            frames = ((step * spaces.CONTROL_PERIOD_S, _tiles(replay, env, cameras)) for step in episode.states())
+            _write(out, frames, env.task)
+    replay.close()
+    env.close()
+    print(f"{task}, {agent}, seed {seed}: {episode.outcome} after {episode.steps} steps{f', {out}' if out else ''}")
+    return episode.steps
+
+
+def make_agent(name: str, task: Task, seed: int) -> Agent:
+    """The agent of that name, or the policy in that folder.
+
+    Raises:
+      ResipError: there is neither, or the policy is of another task.
+    """
+    if name in AGENTS:
+        return AGENTS[name](task, seed)
+    if not Path(name).is_dir():
+        raise ResipError(f"agent {name!r} is no folder of a run or model: choose one, or from {', '.join(AGENTS)}")
+    from resip_training.evaluate import PolicyAgent, load  # torch: only for policies
+
+    predict, trained_on, horizons = load(Path(name))
+    if trained_on != task.name:
+        raise ResipError(f"{name} is a policy of {trained_on}, not of {task.name}")
+    return PolicyAgent(predict, task, horizons, [seed])
+
+
+class _Episode:
+    """One episode of one environment, and how it ended."""
+
+    def __init__(self, env: AssemblyEnv, act: Agent, seed: int, watch: Watch) -> None:
+        self._env, self._act, self._seed, self._watch = env, act, seed, watch
+        self.steps = 0
+        self.outcome = "stopped"
+
+    def states(self) -> Iterator[int]:
+        """Run it; the number of steps taken at each state, the first and the last included."""
+        env = self._env
+        observation, _ = env.reset(seed=self._seed)
+        with Progress(transient=True) as progress:
+            bar = progress.add_task(f"play {env.task.name}", total=env.task.max_steps)
+            go_on = self._watch(env)
+            yield self.steps
+            while go_on:
+                actions = self._act(env, observation, _ACTED_IN)
+                observation, _, terminated, truncated, info = env.step(actions)
+                self.steps += 1
+                go_on = self._watch(env)
+                if terminated[0] or truncated[0]:
+                    self.outcome, go_on = _outcome(info), False
+                progress.advance(bar)
+                yield self.steps
+
+
+def _nobody_watches(env: AssemblyEnv) -> bool:
+    return True
+
+
+def _outcome(info: dict[str, NDArray[np.bool_]]) -> str:
+    if info["success"][0]:
+        return "success"
+    if info["fallen"][0]:
+        return "a part left the table"
+    return "the physics diverged" if info["diverged"][0] else "out of time"
+
+
+def _pose(env: AssemblyEnv) -> tuple[NDArray[Any], float, NDArray[Any]]:
+    """What ``Replay`` shows of the environment: joints, gripper width, part poses."""
+    width_m = env.robot_state()[0, spaces.STATE_GRIPPER_WIDTH.start]
+    return env.joint_positions()[0], width_m, env.part_poses()[0].ravel()
+
+
+def _tiles(replay: Replay, env: AssemblyEnv, cameras: Sequence[str]) -> NDArray[np.uint8]:
+    return np.concatenate([replay.render_one(camera, *_pose(env)) for camera in cameras], axis=1)
+
+
+def _write(out: Path, frames: Iterator[tuple[float, NDArray[np.uint8]]], task: Task) -> None:
+    if not out.resolve().parent.is_dir():
+        raise ResipError(f"{out.parent} is no folder: make it, or choose another file")
+    data = video.encode_mp4(frames, task.max_steps * spaces.CONTROL_PERIOD_S, _MAX_VIDEO_BYTES)
+    assert data is not None, "an episode has a first state"
+    out.write_bytes(data)
+
+
+@contextmanager
+def _open_viewer(replay: Replay) -> Iterator[Watch]:
+    """MuJoCo's viewer of the replayed scene, which shows each state for a control period."""
+    import glfw
+    from mujoco import viewer
+
+    with warnings.catch_warnings(action="ignore"):  # the error says it
+        if not glfw.init():  # asked first: the viewer ends the process
+            raise ResipError("MuJoCo's viewer needs a display and finds none: without --viewer a video is written")
+    with viewer.launch_passive(replay.model, replay.data) as handle:
+        due_s = time.monotonic()
+
+        def watch(env: AssemblyEnv) -> bool:
+            nonlocal due_s
+            with handle.lock():
+                replay.pose(*_pose(env))
+            handle.sync()
+            due_s = max(due_s + spaces.CONTROL_PERIOD_S, time.monotonic())
+            time.sleep(due_s - time.monotonic())
+            return handle.is_running()
+
+        yield watch

@@ -1,0 +1,175 @@
+"""`resip render`: the episodes of a data set as other lights, colours, textures and cameras would have shown them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from resip import spaces
+from resip.errors import ResipError, UnknownNameError
+from rich import progress
+from rich.text import Text
+
+from resip_training.data.store import DemoSet, DemoWriter, Episode, Provenance, shard_path
+from resip_training.render.replay import Replay
+from resip_training.sim import tasks
+from resip_training.sim.appearance import VisualRandomness
+from resip_training.sim.task import Task
+
+#: How long an appearance lasts.
+Every = Literal["frame", "episode"]
+
+
+class _RateColumn(progress.ProgressColumn):
+    def render(self, task: progress.Task) -> Text:
+        return Text(f"{task.speed:.1f} steps/s" if task.speed else "")
+
+
+_COLUMNS: Final = (
+    progress.TextColumn("{task.description}"),
+    progress.BarColumn(),
+    progress.MofNCompleteColumn(),
+    _RateColumn(),
+    progress.TimeElapsedColumn(),
+    progress.TimeRemainingColumn(),
+)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of a data set that one of several processes renders: every ``count``-th demonstration."""
+
+    index: int
+    """From 1 to ``count``."""
+    count: int
+
+    @staticmethod
+    def parse(text: str) -> Shard:
+        """Read "2/4".
+
+        Raises:
+          ResipError: it is not of that form.
+        """
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+            raise ResipError(f"shard {text!r} is not I/N with I from 1 to N, such as 2/4")
+        return Shard(int(index), int(count))
+
+
+def render_dataset(
+    dataset: Path, out: Path, seed: int = 0, copies: int = 1, every: Every = "frame", shard: Shard | None = None
+) -> None:
+    """Render both cameras of every episode of ``dataset`` again, under visual randomisation, into the set ``out``.
+
+    All else is copied. What is in ``out`` already stays: the same command finishes an interrupted run. An
+    appearance follows from seed, episode, copy and frame alone: shards give what one process would.
+
+    Args:
+      dataset: folder of the recorded set.
+      out: folder of the new set; with ``shard``, of its shards.
+      seed: of the appearances.
+      copies: times that each episode is rendered.
+      every: whether an appearance lasts for a frame, as in the reference, or for an episode.
+      shard: which part to render; None renders all, into one set.
+
+    Raises:
+      ResipError: ``dataset`` is not a data set of a known task, ``out`` holds something else, or no GL.
+    """
+    if copies < 1:
+        raise ResipError(f"{copies} copies of each episode: at least 1")
+    demos = DemoSet(dataset)
+    task = _task_of(demos)
+    episodes_of = _demonstrations(demos, shard)
+    length = np.diff(demos.episode_ends, prepend=0)
+    steps_of = {demo_seed: copies * int(length[episodes].sum()) for demo_seed, episodes in episodes_of.items()}
+    folder = out if shard is None else shard_path(out, shard.index, shard.count)
+    writer = DemoWriter(folder, _provenance(demos, seed, copies, every))
+    repaint = _Repaint(demos, Replay(task), seed, every)
+    with progress.Progress(*_COLUMNS) as bars:
+        done = sum(steps_of[demo_seed] for demo_seed in writer.seeds)
+        bar = bars.add_task(f"render {task.name}", total=sum(steps_of.values()), completed=done)
+        for demo_seed, episodes in episodes_of.items():
+            if demo_seed not in writer.seeds:
+                writer.append_from(
+                    repaint.episode(episode, (demo_seed, number, copy), lambda: bars.advance(bar))
+                    for number, episode in enumerate(episodes)
+                    for copy in range(copies)
+                )
+    repaint.replay.close()
+    print(f"{len(writer.seeds)} demonstrations, {writer.n_steps} steps in {folder}")
+
+
+def _task_of(demos: DemoSet) -> Task:
+    """The task of a set, which must have been recorded with the parts that it has now."""
+    try:
+        task = tasks.get(demos.provenance["task"])
+    except UnknownNameError as error:
+        raise ResipError(f"{demos.path}: {error}") from error
+    if tuple(demos.provenance["part_names"]) != task.part_names:
+        raise ResipError(f"{demos.path} has the parts {demos.provenance['part_names']}, {task.name} {task.part_names}")
+    return task
+
+
+def _demonstrations(demos: DemoSet, shard: Shard | None) -> dict[int, list[int]]:
+    """Which episodes a demonstration has, displaced copies included, by its seed: of all, or of a shard's."""
+    episodes: dict[int, list[int]] = {}
+    for episode, demo_seed in enumerate(demos.seeds.tolist()):
+        episodes.setdefault(demo_seed, []).append(episode)
+    if shard is None:
+        return episodes
+    return dict(list(episodes.items())[shard.index - 1 :: shard.count])
+
+
+def _provenance(demos: DemoSet, seed: int, copies: int, every: Every) -> Provenance:
+    """That of the recorded set, and what was done to it."""
+    rendered = {
+        "from": demos.path.resolve().name,
+        "sha256": demos.sha256(),
+        "seed": seed,
+        "copies": copies,
+        "every": every,
+        "ranges": asdict(VisualRandomness()),
+    }
+    recorded = {name: value for name, value in demos.provenance.items() if name != "rendered"}
+    recorded["part_names"] = tuple(recorded["part_names"])
+    return replace(Provenance(**recorded), rendered=rendered)
+
+
+class _Repaint:
+    """Renders the episodes of a set under appearances that it draws."""
+
+    def __init__(self, demos: DemoSet, replay: Replay, seed: int, every: Every) -> None:
+        self.replay = replay
+        self._demos, self._seed, self._every = demos, seed, every
+
+    def episode(self, episode: int, key: tuple[int, int, int], on_step: Callable[[], None]) -> Episode:
+        """An episode of the set with new images; ``key`` (seed, number, copy) tells this rendering from all others."""
+        rows = self._demos.episodes[episode]
+        images = {camera: [] for camera in spaces.CAMERAS}
+        for frame, row in enumerate(range(rows.start, rows.stop)):
+            if frame == 0 or self._every == "frame":
+                self.replay.show(self.replay.appearances.draw(self._seed, *key, frame))
+            for camera, frames in images.items():
+                frames.append(self._view(camera, row))
+            on_step()
+        demos = self._demos
+        return Episode(
+            robot_state=demos.robot_state[rows],
+            part_poses=demos.part_poses[rows],
+            action=demos.action[rows],
+            reward=demos.reward[rows],
+            joint_positions=demos.joint_positions[rows],
+            front=np.stack(images["front"]),
+            wrist=np.stack(images["wrist"]),
+            seed=key[0],
+            success=bool(demos.success[episode]),
+        )
+
+    def _view(self, camera: str, row: int) -> NDArray[np.uint8]:
+        demos = self._demos
+        width_m = demos.robot_state[row, spaces.STATE_GRIPPER_WIDTH.start]
+        return self.replay.render_one(camera, demos.joint_positions[row], width_m, demos.part_poses[row])
