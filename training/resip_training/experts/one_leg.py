@@ -31,6 +31,9 @@ _CORNER_GAP_M: Final = 0.002
 _CORNER_GAP_RELEASED_M: Final = 0.012  # near enough for a top that was let go of early
 _CORNER_OVERSHOOT_M: Final = 0.015
 _SLOW_WITHIN_M: Final = 0.020
+#: A top this far askew is turned on the spot: pushed forward, it would turn away from the hand.
+_ASKEW_RAD: Final = 0.45
+_TURN_TOP_RAD: Final = 0.2
 #: Middle of the rim that is nearest to the robot, in the top's frame.
 _RIM_LOCAL_M: Final = np.array([0.0, 0.004, 0.078125])
 _RIM_WIDTH_M: Final = (0.003, 0.010)  # what a gripper closed on the 6.25 mm rim reads
@@ -141,6 +144,11 @@ def _corner_top(scene: Scene) -> Array:
     if not _holds_rim(scene):
         return _grasp(scene, _rim_grasp(scene))
     top, corner = scene.parts[TOP], _corner(scene) + _CORNER_OVERSHOOT_M
+    askew_rad = float(rotation.angle_between(top.matrix, _SQUARE))
+    if askew_rad > _ASKEW_RAD:
+        turned = rotation.interpolate(top.matrix, _SQUARE, _TURN_TOP_RAD / askew_rad)
+        grip = motion.relative(top, _rim_grasp(scene))
+        return motion.towards(scene, motion.compose(spaces.Pose(top.position, turned), grip), CLOSE, CONTACT)
     goal = motion.compose(spaces.Pose(np.append(corner, top.position[2]), _SQUARE), motion.relative(top, scene.ee))
     near = np.linalg.norm(_corner(scene) - top.position[:2]) < _SLOW_WITHIN_M
     return motion.towards(scene, goal, CLOSE, _NUDGE if near else CONTACT)
