@@ -17,6 +17,7 @@ from resip.errors import ResipError, UnknownNameError
 
 from resip_training.sim import success, tasks
 from resip_training.sim.drive import Drive
+from resip_training.sim.physics import Physics
 from resip_training.sim.task import nominal_poses
 from resip_training.sim.worlds import FALLEN_BELOW_M, Worlds
 
@@ -57,6 +58,7 @@ class AssemblyEnv(VectorEnv):
         drive: Drive = "impedance",
         threads: int = 0,
         dump_dir: Path = Path("runs/diverged"),
+        worlds: Physics | None = None,
     ) -> None:
         """Build the scene and the batch.
 
@@ -69,6 +71,7 @@ class AssemblyEnv(VectorEnv):
           drive: how the arm answers (see ``drive``).
           threads: of the physics; 0 takes all cores.
           dump_dir: where states that diverge are saved.
+          worlds: other physics than MuJoCo's here, ``num_envs`` worlds of the task; drive and threads are its own.
 
         Raises:
           ResipError: unknown task, randomness or observation, missing meshes, or no GL for images.
@@ -79,7 +82,8 @@ class AssemblyEnv(VectorEnv):
         for name in self._observe_names:
             if name not in OBSERVATIONS:
                 raise UnknownNameError("observation", name, OBSERVATIONS)
-        self.worlds = Worlds(self.task, num_envs, tasks.randomness(self.task, randomness), drive, threads)
+        level = tasks.randomness(self.task, randomness)
+        self.worlds = worlds or Worlds(self.task, num_envs, level, drive, threads)
         self.nominal_poses = nominal_poses(self.task)
         self._pushes = pushes
         self._push_draws = [np.random.default_rng(0) for _ in range(num_envs)]
