@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from resip import spaces
 from resip.errors import ResipError
+from resip_training.experts.rollout import run_expert, run_expert_in
 from resip_training.sim import tasks
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.remote import client, worker
@@ -205,6 +206,17 @@ def test_a_world_that_diverges_ends_its_episode(still: tuple[str, StandingStill]
     assert terminated.tolist() == info["diverged"].tolist() == [False, True]
     assert_same(seen, before)
     env.close()
+
+
+def test_an_experts_episodes_through_a_worker_are_those_in_process(address: str) -> None:
+    seeds = [400, 401]  # one world more than there are seeds
+    here = {run.seed: run for run in run_expert("one_leg", "low", seeds, threads=1)}
+    there = {run.seed: run for run in run_expert_in(RemoteEnv(address), seeds)}
+    assert list(there) == list(here)
+    for seed, run in there.items():
+        assert run.success
+        for name in ("robot_state", "part_poses", "joint_positions", "action", "reward"):
+            np.testing.assert_array_equal(getattr(run, name), getattr(here[seed], name))
 
 
 # ---- what fails ----

@@ -10,17 +10,32 @@ import mujoco
 from resip.trials.statistics import Success
 from rich.progress import track
 
-from resip_training.experts.rollout import run_expert
+from resip_training.experts.rollout import run_expert, run_expert_in
+from resip_training.sim.remote.client import RemoteEnv
 
 
-def evaluate_expert(task: str, episodes: int, seed: int, randomness: str, threads: int, json_path: Path | None) -> None:
+def evaluate_expert(
+    task: str,
+    episodes: int,
+    seed: int,
+    randomness: str,
+    threads: int,
+    json_path: Path | None,
+    worker: str | None = None,
+) -> None:
     """Run the expert on ``episodes`` seeds from ``seed`` on, print its success and write it to ``json_path``.
 
     Raises:
-      ResipError: unknown task or randomness.
+      ResipError: unknown task or randomness, or no such simulation at the address ``worker``.
     """
     seeds = range(seed, seed + episodes)
-    runs = run_expert(task, randomness, seeds, num_envs=min(16, episodes), threads=threads)
+    settings = {"simulator": f"mujoco {mujoco.__version__}", "drive": "impedance"}
+    if worker is None:
+        runs = run_expert(task, randomness, seeds, num_envs=min(16, episodes), threads=threads)
+    else:
+        env = RemoteEnv(worker, task, randomness=randomness)
+        settings = {"simulator": env.simulator}
+        runs = run_expert_in(env, seeds)
     done = sorted(track(runs, f"expert {task}", total=episodes), key=lambda run: run.seed)
     success = Success.of([run.success for run in done], [run.seed for run in done])
     steps = [len(run) for run in done if run.success]
@@ -37,6 +52,6 @@ def evaluate_expert(task: str, episodes: int, seed: int, randomness: str, thread
             "success": success.as_json(),
             "mean_steps": sum(steps) / len(steps) if steps else None,
             "failures": failures,
-            "settings": {"simulator": f"mujoco {mujoco.__version__}", "drive": "impedance"},
+            "settings": settings,
         }
         json_path.write_text(json.dumps(figures, indent=2) + "\n")

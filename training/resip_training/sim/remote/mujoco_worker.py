@@ -11,6 +11,7 @@ from functools import partial
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from resip.errors import ResipError
 
 from resip_training.sim import tasks
 from resip_training.sim.physics import Ids
@@ -45,10 +46,17 @@ class MujocoSimulation:
         }
 
 
+def _start(task: str, num_envs: int, randomness: str) -> MujocoSimulation:
+    try:
+        return MujocoSimulation(task, num_envs, randomness)
+    except ResipError as error:
+        raise worker.SetupError(str(error)) from error
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve MuJoCo."""
     chosen = worker.parser(tuple(tasks.TASKS)).parse_args(arguments)
-    worker.run(partial(MujocoSimulation, chosen.task, chosen.num_envs, chosen.randomness), chosen.address)
+    worker.run(partial(_start, chosen.task, chosen.num_envs, chosen.randomness), chosen.address)
 
 
 if __name__ == "__main__":

@@ -150,7 +150,7 @@ def _read(peer: socket.socket, length: int) -> bytearray:
 
 
 def _reason(error: OSError) -> str:
-    return "it did not answer in time" if isinstance(error, socket.timeout) else str(error)
+    return "it did not answer in time" if isinstance(error, socket.timeout) else error.strerror or str(error)
 
 
 # ---- serving ----
@@ -400,10 +400,16 @@ def parser(tasks: Sequence[str]) -> argparse.ArgumentParser:
     """Return the options that every worker has."""
     options = argparse.ArgumentParser(description="Serve a simulation to resip.")
     options.add_argument("--task", choices=tasks, default=tasks[0])
-    options.add_argument("--num-envs", type=int, default=1, help="worlds to serve")
+    options.add_argument("--num-envs", type=_count, default=1, help="worlds to serve")
     options.add_argument("--randomness", choices=_LEVELS, default="low", help="how far episodes start from nominal")
     options.add_argument("--address", default=DEFAULT_ADDRESS, help="unix:/path or tcp:127.0.0.1:PORT")
     return options
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of worlds")
+    return int(text)
 
 
 def run(simulation: Callable[[], Simulation], address: str) -> None:
