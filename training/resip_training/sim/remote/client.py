@@ -23,13 +23,13 @@ from resip_training.sim.physics import Array, Ids
 from resip_training.sim.remote import worker
 from resip_training.sim.task import Task, nominal_poses
 
-#: A worker greets at once, unless another trainer has it.
+#: A worker greets at once, unless it is still starting or another trainer has it.
 _GREETING_TIMEOUT_S: Final = 10.0
 #: A step of a thousand worlds takes a second or so; a reset that lets parts come to rest takes several.
 _ANSWER_TIMEOUT_S: Final = 120.0
 _LIMITS: Final = limits.Limits()
 _DTYPES: Final = MappingProxyType({"<f4": np.dtype("<f4"), "<f8": np.dtype("<f8")})
-_BUSY: Final = "is that its address, and no other trainer at work with it?"
+_BUSY: Final = "is that its address, has it said that it serves, and is no other trainer connected to it?"
 _RESTART: Final = "the worker's terminal says more; start it again, then this command"
 _COPY: Final = "copy training/resip_training/sim/remote/worker.py of this version to where the worker runs"
 

@@ -156,14 +156,15 @@ def _reason(error: OSError) -> str:
 # ---- serving ----
 
 
-def serve(simulation: Simulation, address: str) -> None:
-    """Serve one trainer after the other at ``address``, for ever.
+def serve(make: Callable[[], Simulation], address: str) -> None:
+    """Make a simulation and serve it at ``address``, to one trainer after the other, for ever.
 
     Raises:
-      SetupError: the address cannot be listened at.
+      SetupError: the address cannot be listened at, which is found out first, or the simulation cannot be made.
       Exception: whatever the simulation raises.
     """
     with listening(address) as (server, place):
+        simulation = make()
         print(f"resip worker: serving {simulation.task}, {simulation.num_envs} worlds, at {place}", flush=True)
         while True:
             trainer, _ = server.accept()
@@ -412,11 +413,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def run(simulation: Callable[[], Simulation], address: str) -> None:
-    """Make the simulation and serve it until Ctrl-C; what can be mended is said in one line."""
+def run(make: Callable[[], Simulation], address: str) -> None:
+    """Do what ``serve`` does until Ctrl-C; what can be mended is said in one line."""
     try:
-        parse_address(address)  # before the minutes that a simulation takes
-        serve(simulation(), address)
+        serve(make, address)
     except KeyboardInterrupt:
         pass
     except SetupError as error:
