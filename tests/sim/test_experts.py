@@ -37,7 +37,7 @@ def test_the_expert_never_waits_in_the_air() -> None:
 
 def test_the_figures_of_every_level_are_written_as_json(tmp_path: Path) -> None:
     path = tmp_path / "expert.json"
-    evaluate_experts("peg_hole", episodes=2, seed=420, levels=("low", "med"), threads=1, json_path=path)
+    evaluate_experts("peg_hole", range(420, 422), ("low", "med"), threads=1, json_path=path)
     figures = json.loads(path.read_text())["experts"]
     assert [(figure["task"], figure["randomness"]) for figure in figures] == [("peg_hole", "low"), ("peg_hole", "med")]
     assert all(figure["success"]["n"] == 2 and figure["success"]["seeds"] == [420, 421] for figure in figures)
@@ -45,7 +45,7 @@ def test_the_figures_of_every_level_are_written_as_json(tmp_path: Path) -> None:
 
 def test_an_unknown_expert_lists_those_there_are() -> None:
     with pytest.raises(ResipError, match=r"two_legs.*all.*one_leg"):
-        evaluate_experts("two_legs", episodes=2, seed=420, levels=("low",), threads=1, json_path=None)
+        evaluate_experts("two_legs", range(420, 422), ("low",))
 
 
 def test_a_task_without_an_expert_is_named() -> None:

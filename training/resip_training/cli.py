@@ -26,6 +26,8 @@ class Expert:
     """How far parts, obstacle and arm start from their nominal places: one level or several."""
     threads: int = 0
     """Threads that step the simulations; 0 takes all cores."""
+    worker: str | None = None
+    """Address of a worker to simulate instead of MuJoCo here: unix:/path or tcp:HOST:PORT (see docs/isaac.md)."""
     json: Path | None = None
     """Write the figures here as well."""
 
@@ -33,7 +35,8 @@ class Expert:
         """Run the episodes and print each success with its interval."""
         from resip_training.experts.run import evaluate_experts
 
-        evaluate_experts(self.task, self.episodes, self.seed, self.randomness, self.threads, self.json)
+        seeds = range(self.seed, self.seed + self.episodes)
+        evaluate_experts(self.task, seeds, self.randomness, self.threads, self.json, self.worker)
 
 
 @dataclass(frozen=True)

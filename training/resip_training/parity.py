@@ -36,6 +36,7 @@ from resip_training.sim.backend import COMMAND_PERIOD_S
 from resip_training.sim.cell import Cell
 from resip_training.sim.drive import Drive
 from resip_training.sim.env import AssemblyEnv
+from resip_training.sim.worlds import Worlds
 
 Array = NDArray[np.float64]
 
@@ -84,6 +85,7 @@ def _response(samples: list[tuple[float, float]]) -> Response:
 def training_response(step: str, drive: Drive = "impedance") -> Response:
     """The fingertip's answer in the training environment, every 20 ms."""
     env = AssemblyEnv("one_leg", drive=drive)
+    assert isinstance(env.worlds, Worlds)
     env.reset(seed=_SEED)
     start = panda.ee_pose(env.joint_positions()[0])
     target = _target(start, step)

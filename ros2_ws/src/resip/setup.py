@@ -46,6 +46,7 @@ setup(
             "basedpyright",
             "colcon-common-extensions",
             "hypothesis",
+            "isaacgym-stubs",
             "mcap-ros2-support",
             "pytest",
             "pytest-timeout",

@@ -131,10 +131,21 @@ def run_expert(
     Raises:
       ResipError: unknown task or randomness, or a task without an expert.
     """
-    if task not in EXPERTS:
-        raise UnknownNameError("expert", task, tuple(EXPERTS))
-    num_envs = min(num_envs, len(seeds))
-    env = AssemblyEnv(task, num_envs, randomness, threads=threads)
+    env = AssemblyEnv(task, min(num_envs, len(seeds)), randomness, threads=threads)
+    yield from run_expert_in(env, seeds, disturbance)
+
+
+def run_expert_in(
+    env: AssemblyEnv, seeds: Sequence[int], disturbance: Disturbance | None = None
+) -> Iterator[Trajectory]:
+    """Do what ``run_expert`` does in an environment that there is, and close it.
+
+    Raises:
+      ResipError: a task without an expert.
+    """
+    if env.task.name not in EXPERTS:
+        raise UnknownNameError("expert", env.task.name, tuple(EXPERTS))
+    num_envs = env.num_envs
     waiting = list(seeds)[::-1]
     worlds: list[_World | None] = [None] * num_envs
     starting = np.ones(num_envs, dtype=bool)

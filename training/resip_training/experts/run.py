@@ -12,7 +12,8 @@ from resip.errors import UnknownNameError
 from resip.trials.statistics import Success
 from rich.progress import track
 
-from resip_training.experts.rollout import EXPERTS, run_expert
+from resip_training.experts.rollout import EXPERTS, run_expert, run_expert_in
+from resip_training.sim.remote.client import RemoteEnv
 
 #: Stands for every task that has an expert.
 ALL: Final = "all"
@@ -20,32 +21,44 @@ _MAX_ENVS: Final = 16
 
 
 def evaluate_experts(
-    task: str, episodes: int, seed: int, levels: Sequence[str], threads: int, json_path: Path | None
+    task: str,
+    seeds: Sequence[int],
+    levels: Sequence[str],
+    threads: int = 0,
+    json_path: Path | None = None,
+    worker: str | None = None,
 ) -> None:
-    """Run the expert of a task, or of all, on ``episodes`` seeds from ``seed`` on at each level of randomness.
+    """Run the expert of a task, or of all, on each seed at each level of randomness.
 
     Prints each success and writes the figures to ``json_path``.
 
+    Args:
+      task: its name, or ``ALL``.
+      seeds: of the episodes.
+      levels: of randomness.
+      threads: that step the simulations; 0 takes all cores.
+      json_path: file for the figures.
+      worker: address of a worker that simulates instead of MuJoCo here.
+
     Raises:
-      ResipError: unknown task or randomness.
+      ResipError: unknown task or randomness, or no such simulation at the address ``worker``.
     """
     if task != ALL and task not in EXPERTS:
         raise UnknownNameError("expert", task, (ALL, *EXPERTS))
     names = tuple(EXPERTS) if task == ALL else (task,)
-    seeds = range(seed, seed + episodes)
-    figures = [evaluate_expert(name, level, seeds, threads) for name in names for level in levels]
+    figures = [_evaluate(name, level, seeds, threads, worker) for name in names for level in levels]
     if json_path is not None:
-        settings = {"simulator": f"mujoco {mujoco.__version__}", "drive": "impedance"}
-        json_path.write_text(json.dumps({"experts": figures, "settings": settings}, indent=2) + "\n")
+        json_path.write_text(json.dumps({"experts": figures}, indent=2) + "\n")
 
 
-def evaluate_expert(task: str, level: str, seeds: Sequence[int], threads: int) -> dict[str, Any]:
-    """Run one expert at one level, print its success and return the figures.
-
-    Raises:
-      ResipError: unknown task or randomness.
-    """
-    runs = run_expert(task, level, seeds, num_envs=min(_MAX_ENVS, len(seeds)), threads=threads)
+def _evaluate(task: str, level: str, seeds: Sequence[int], threads: int, worker: str | None) -> dict[str, Any]:
+    settings = {"simulator": f"mujoco {mujoco.__version__}", "drive": "impedance"}
+    if worker is None:
+        runs = run_expert(task, level, seeds, num_envs=min(_MAX_ENVS, len(seeds)), threads=threads)
+    else:
+        env = RemoteEnv(worker, task, randomness=level)
+        settings = {"simulator": env.simulator}
+        runs = run_expert_in(env, seeds)
     done = sorted(track(runs, f"expert {task} {level}", total=len(seeds)), key=lambda run: run.seed)
     success = Success.of([run.success for run in done], [run.seed for run in done])
     steps = [len(run) for run in done if run.success]
@@ -62,4 +75,5 @@ def evaluate_expert(task: str, level: str, seeds: Sequence[int], threads: int) -
         "success": success.as_json(),
         "mean_steps": mean_steps,
         "failures": failures,
+        "settings": settings,
     }

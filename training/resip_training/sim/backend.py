@@ -61,6 +61,7 @@ class Backend(ABC):
         self.qpos, self.qvel, self.mocap_pos = state["qpos"], state["qvel"], state["mocap_pos"]
         self._ctrl, self._time_s = state["ctrl"], state["time"]
         self.count = len(self.qpos)
+        self.kind = self.qpos
         self._xp = arrays.namespace(self.qpos)
         self._nominal = nominal_poses(task)
         self._parts = free_joints(model, task.part_names)

@@ -16,8 +16,9 @@ from resip import arrays, spaces
 from resip.errors import ResipError, check_name
 
 from resip_training.sim import success, tasks
-from resip_training.sim.backend import FALLEN_BELOW_M, Backend
+from resip_training.sim.backend import FALLEN_BELOW_M
 from resip_training.sim.drive import Drive
+from resip_training.sim.physics import Physics
 from resip_training.sim.task import Randomness, Task, nominal_poses
 from resip_training.sim.worlds import Worlds, fresh_seed
 
@@ -66,6 +67,7 @@ class AssemblyEnv(VectorEnv):
         device: str = "cpu",
         threads: int = 0,
         dump_dir: Path = Path("runs/diverged"),
+        worlds: Physics | None = None,
     ) -> None:
         """Build the scene and the batch.
 
@@ -81,6 +83,7 @@ class AssemblyEnv(VectorEnv):
           device: where the physics runs, of ``DEVICES``.
           threads: of the physics on the CPU, which also settles the starts of the other devices; 0 takes all cores.
           dump_dir: where states that diverge are saved.
+          worlds: other physics than MuJoCo's here, ``num_envs`` worlds of the task; drive and threads are its own.
 
         Raises:
           ResipError: unknown task, randomness, observation or device, missing meshes, no GL for images, or no GPU.
@@ -91,12 +94,12 @@ class AssemblyEnv(VectorEnv):
         for name in self._observe_names:
             check_name("observation", name, OBSERVATIONS)
         level = tasks.randomness(self.task, randomness)
-        self.worlds = _backend(device, self.task, num_envs, level, drive, threads, pushes)
+        self.worlds: Physics = worlds or _backend(device, self.task, num_envs, level, drive, threads, pushes)
         self.nominal_poses = nominal_poses(self.task)
         self._pushes = pushes > 0
-        self._dump_dir = None if arrays.is_tensor(self.worlds.qpos) else dump_dir
-        self._steps = arrays.like(np.zeros(num_envs), self.worlds.qpos, int)
-        self._latched = arrays.like(np.zeros((num_envs, len(self.task.relations))), self.worlds.qpos, bool)
+        self._dump_dir = None if arrays.is_tensor(self.worlds.kind) else dump_dir
+        self._steps = arrays.like(np.zeros(num_envs), self.worlds.kind, int)
+        self._latched = arrays.like(np.zeros((num_envs, len(self.task.relations))), self.worlds.kind, bool)
         self._visual_seed = visual_seed
         self._episode_seeds = [0] * num_envs
         self._appearances: dict[int, Any] = {}
@@ -127,7 +130,7 @@ class AssemblyEnv(VectorEnv):
           options: ``{"reset_mask": (n,) bool}`` resets those environments only.
         """
         mask = np.ones(self.num_envs) if not options else options.get("reset_mask", np.ones(self.num_envs))
-        mask = arrays.like(mask, self.worlds.qpos, bool)
+        mask = arrays.like(mask, self.worlds.kind, bool)
         seeds = self._seeds(seed)
         self.worlds.reset(mask, seeds)
         if self._visual_seed is not None:
@@ -239,7 +242,7 @@ class AssemblyEnv(VectorEnv):
 
 def _backend(
     device: str, task: Task, num_envs: int, level: Randomness, drive: Drive, threads: int, pushes: float
-) -> Backend:
+) -> Physics:
     kind = device.partition(":")[0]
     check_name("device", kind, DEVICES)
     if kind == "cpu":

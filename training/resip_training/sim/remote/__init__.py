@@ -1,0 +1,1 @@
+"""Simulation in another process: the worker that serves it, and the environment that uses it."""
