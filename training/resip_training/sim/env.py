@@ -270,10 +270,10 @@ def replay_divergence(path: Path) -> NDArray[np.bool_]:
     try:
         saved = dict(np.load(path))
         task, action = tasks.get(str(saved.pop("task"))), saved.pop("action")
+        worlds = Worlds(task, 1, next(iter(task.randomness.values())), threads=1)
+        state = {name: saved[f"state_{name}"][None] for name in worlds.snapshot()}
     except (OSError, ValueError, KeyError) as error:
-        raise ResipError(f"{path} is not a saved divergence: {error}") from error
-    worlds = Worlds(task, 1, next(iter(task.randomness.values())), threads=1)
-    state = {name.removeprefix("state_"): values[None] for name, values in saved.items()}
+        raise ResipError(f"{path} is not a saved divergence of the simulation here: {error}") from error
     worlds.restore(state, np.array([True]))
     worlds.step(action[None])
     return worlds.finite()
