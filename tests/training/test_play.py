@@ -149,6 +149,8 @@ def test_the_viewer_shows_every_state_until_it_is_closed(
         ({"task": "chair"}, "unknown task 'chair'"),
         ({"agent": "nobody"}, "choose one, or from expert, random, zero"),
         ({"randomness": "huge"}, "unknown randomness of peg_hole 'huge'"),
+        ({"cameras": ()}, "no camera to show: choose from front"),
+        ({"visual_seed": -1}, "seed -1 of an appearance: at least 0"),
         ({"cameras": ("side",)}, "unknown camera 'side': choose from front, overview, wrist"),
     ],
 )

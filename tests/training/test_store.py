@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,20 @@ def test_resuming_knows_the_seeds_that_are_there(path: Path) -> None:
     assert writer.seeds == {7}
     with pytest.raises(ResipError, match="seed 7 is already"):
         writer.append(make_episode(7))
+
+
+def test_a_demonstration_whose_second_copy_fails_leaves_nothing_in_the_way_of_the_next(path: Path) -> None:
+    def copies() -> Iterator[Episode]:
+        yield make_episode(1)
+        raise KeyboardInterrupt
+
+    writer = DemoWriter(path, PROVENANCE)
+    with pytest.raises(KeyboardInterrupt):
+        writer.append_from(copies())
+    writer.append_from(make_episode(2) for _ in range(2))
+    demos = DemoSet(path)
+    assert demos.seeds.tolist() == [2, 2]
+    np.testing.assert_array_equal(demos.action[demos.episodes[1]], make_episode(2).action.astype(np.float32))
 
 
 def test_appending_under_other_settings_is_refused_naming_them(path: Path) -> None:

@@ -60,6 +60,8 @@ def play(
     Raises:
       ResipError: unknown task, agent, randomness or camera, a checkpoint of another task, no GL, or no display.
     """
+    if not cameras:
+        raise ResipError(f"no camera to show: choose from {', '.join(visuals.CAMERAS)}")
     for camera in cameras:
         check_name("camera", camera, visuals.CAMERAS)
     env = AssemblyEnv(task, 1, randomness, threads=1)

@@ -61,7 +61,7 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
             seeds = list(itertools.islice(fresh, min(_BATCH, demos - len(writer.seeds))))
             for run in run_expert(task, randomness, seeds, threads=threads, disturbance=disturbance):
                 if run.success:
-                    writer.append(*(_episode(displaced(run, copy), replay) for copy in range(copies + 1)))
+                    writer.append_from(_episode(displaced(run, copy), replay) for copy in range(copies + 1))
                     progress.update(bar, completed=len(writer.seeds))
     replay.close()
     print(f"{len(writer.seeds)} demonstrations, {writer.n_steps} steps in {out}")

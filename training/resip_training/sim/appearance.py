@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from resip import rotation
+from resip.errors import ResipError
 
 from resip_training.sim import textures, visuals
 
@@ -155,7 +156,13 @@ class Appearances:
         self._table_px = int(model.tex_width[model.tex(visuals.TABLE_TEXTURE).id])
 
     def draw(self, *seed: int) -> Appearance:
-        """Draw the appearance of a seed: any number of integers of at least 0, such as a run's and an episode's."""
+        """Draw the appearance of a seed: any number of integers of at least 0, such as a run's and an episode's.
+
+        Raises:
+          ResipError: one of them is negative.
+        """
+        if min(seed) < 0:
+            raise ResipError(f"seed {min(seed)} of an appearance: at least 0")
         rng = np.random.default_rng(seed)
         fields = {name: values.copy() for name, values in self.nominal.fields.items()}
         self._draw_lights(fields, rng)
