@@ -195,6 +195,24 @@ class BenchSoak:
         soak_sim(self.task, self.worlds, self.steps, self.json)
 
 
+@dataclass(frozen=True)
+class ValidateSim:
+    """Compare the threads that training simulates with the true shapes, and run the expert of one_leg on those."""
+
+    episodes: int = 3
+    """Episodes of the expert on the true shapes, some minutes each."""
+    seed: int = 660_000
+    """First seed; the others follow it."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Measure, run and print both."""
+        from resip_training.validation.run import validate_sim
+
+        validate_sim(self.episodes, self.seed, self.json)
+
+
 def _write_json(figures: dict[str, Any], path: Path | None) -> None:
     if path is not None:
         path.write_text(json_format.dumps(figures, indent=2) + "\n")
@@ -209,4 +227,5 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "parity": Parity,
     "bench sim": BenchSim,
     "bench soak": BenchSoak,
+    "validate sim": ValidateSim,
 }

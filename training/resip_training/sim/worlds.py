@@ -43,15 +43,31 @@ _STATE_FIELDS: Final = ("time", "qpos", "qvel", "ctrl", "mocap_pos", "qacc_warms
 class Worlds:
     """``count`` worlds of one task, stepped together; a seed's start does not depend on how many there are."""
 
-    def __init__(self, task: Task, count: int, level: Randomness, drive: Drive = "impedance", threads: int = 1) -> None:
+    def __init__(
+        self,
+        task: Task,
+        count: int,
+        level: Randomness,
+        drive: Drive = "impedance",
+        threads: int = 1,
+        model: mujoco.MjModel | None = None,
+    ) -> None:
         """Build the scene and the batch.
+
+        Args:
+          task: what happens in each world.
+          count: how many worlds.
+          level: of the random starts.
+          drive: how the arm answers.
+          threads: of the physics; 0 takes all cores.
+          model: the task's scene with other collision shapes; by default it is built.
 
         Raises:
           ResipError: the meshes' wheel is missing.
         """
         self.task, self.level = task, level
         self.count = count
-        self.model = scene.build(task, drive)
+        self.model = model or scene.build(task, drive)
         # a part at rest sleeps until it is touched or moved: a third of the physics' time would go to such parts
         self.model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
         self.batch = Batch(self.model, count, threads, persistent=True)  # who sleeps is kept in each world's data
