@@ -67,7 +67,7 @@ def measure_screw(rig: ScrewRig) -> dict[str, Any]:
     stop_m = rig.height_m
     rig.place(height_m=0.012, turn_rad=2 * np.pi)
     rig.run(0.3, _PRESS_N)
-    descent_m = rig.descent_per_turn(np.deg2rad(330.0), np.deg2rad(180.0), _PRESS_N)
+    descent_m = rig.descent_per_turn(np.deg2rad(330.0), np.deg2rad(150.0), _PRESS_N)
     rig.turn_to(0.0, _PRESS_N)
     return {
         "stop_height_m": stop_m,

@@ -26,6 +26,7 @@ _LEG_AXIS_Z_M: Final = -0.0006175
 _SEATED_M: Final = np.array([0.05625, 0.046875, -0.05625 - _LEG_AXIS_Z_M])
 _IDENTITY_WXYZ: Final = (1.0, 0.0, 0.0, 0.0)
 _HAND_STIFFNESS_N_M: Final = 2000.0
+_SAMPLES: Final = 31
 
 
 def as_in_training(spec: mujoco.MjSpec, body: mujoco.MjsBody, part: Part) -> None:
@@ -78,11 +79,13 @@ class ScrewRig:
             self.run(self.model.opt.timestep, force_n)
 
     def descent_per_turn(self, start_rad: float, end_rad: float, force_n: float) -> float:
-        """Descent (m) of the held leg per full turn, between two angles at which the threads are engaged."""
-        self.turn_to(start_rad, force_n)
-        height = self.height_m
-        self.turn_to(end_rad, force_n)
-        return (height - self.height_m) / (start_rad - end_rad) * 2 * np.pi
+        """Descent (m) of the held leg per full turn: a line's slope, between two angles with the threads engaged."""
+        angles_rad = np.linspace(start_rad, end_rad, _SAMPLES)
+        heights_m = []
+        for angle_rad in angles_rad:
+            self.turn_to(angle_rad, force_n)
+            heights_m.append(self.height_m)
+        return float(np.polyfit(angles_rad, heights_m, 1)[0] * 2 * np.pi)
 
     @property
     def height_m(self) -> float:
