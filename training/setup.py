@@ -10,11 +10,13 @@ setup(
     # mujoco 4 and zarr 3 start at Python 3.11
     python_requires=">=3.11",
     packages=find_packages(include=["resip_training", "resip_training.*"]),
+    package_data={"resip_training.bench.peers": ["*.txt"]},
     install_requires=[
         "resip",
         "diffusers>=0.30",
         "fast-simplification>=0.1.7",
         "gymnasium>=1.0",
+        "manifold3d>=3.0",
         "mujoco>=4.0",
         "numcodecs>=0.13",
         "pycollada>=0.8",

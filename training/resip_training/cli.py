@@ -256,6 +256,64 @@ class Parity:
         run_parity(self.out, self.episodes, self.seed, self.record, self.json)
 
 
+@dataclass(frozen=True)
+class BenchSim:
+    """Measure how fast each task is simulated, and where the time goes, beside robosuite and ManiSkill."""
+
+    seconds: float = 600.0
+    """Simulated time of each simulator."""
+    worlds: int = 64
+    """Worlds of a task that are stepped together, in one thread."""
+    peers: bool = True
+    """Run the other simulators as well; on first use their packages are downloaded, 6 GB of them."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Measure and print two tables."""
+        from resip_training.bench.sim import bench_sim
+
+        bench_sim(self.seconds, self.worlds, self.peers, self.json)
+
+
+@dataclass(frozen=True)
+class BenchSoak:
+    """Let a task's expert drive many worlds for long, and watch the memory."""
+
+    task: Positional[str] = "one_leg"
+    """Name of the task."""
+    worlds: int = 256
+    """Worlds that are stepped together, in one thread."""
+    steps: int = 100_000
+    """Control steps of all worlds together."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Run, print the memory, and fail if it is too much or grows."""
+        from resip_training.bench.soak import soak_sim
+
+        soak_sim(self.task, self.worlds, self.steps, self.json)
+
+
+@dataclass(frozen=True)
+class ValidateSim:
+    """Compare the threads that training simulates with the true shapes, and run the expert of one_leg on those."""
+
+    episodes: int = 3
+    """Episodes of the expert on the true shapes, some minutes each."""
+    seed: int = 660_000
+    """First seed; the others follow it."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Measure, run and print both."""
+        from resip_training.validation.run import validate_sim
+
+        validate_sim(self.episodes, self.seed, self.json)
+
+
 def _write_json(figures: dict[str, Any], path: Path | None) -> None:
     if path is not None:
         path.write_text(json_format.dumps(figures, indent=2) + "\n")
@@ -272,4 +330,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "evaluate": Evaluate,
     "export": Export,
     "parity": Parity,
+    "bench sim": BenchSim,
+    "bench soak": BenchSoak,
+    "validate sim": ValidateSim,
 }

@@ -66,10 +66,10 @@ def _set_masses(spec: mujoco.MjSpec, task: Task) -> None:
             geom.density *= factor
 
 
-def build(
+def describe(
     task: Task, drive: drives.Drive = "impedance", timestep_s: float | None = None, visual: bool = False
-) -> mujoco.MjModel:
-    """Compile the scene of ``task``.
+) -> mujoco.MjSpec:
+    """Describe the scene of ``task``, for ``build`` to compile.
 
     Args:
       task: what to place.
@@ -91,4 +91,11 @@ def build(
         from resip_training.sim import visuals  # meshes are converted at first use: only when wanted
 
         visuals.add_visuals(spec, tuple(placed.part for placed in task.parts))
-    return spec.compile()
+    return spec
+
+
+def build(
+    task: Task, drive: drives.Drive = "impedance", timestep_s: float | None = None, visual: bool = False
+) -> mujoco.MjModel:
+    """Compile the scene of ``task``: arguments and errors are those of ``describe``."""
+    return describe(task, drive, timestep_s, visual).compile()

@@ -38,6 +38,7 @@ class Worlds(Backend):
         drive: Drive = "impedance",
         threads: int = 1,
         pushes: float = 0.0,
+        model: mujoco.MjModel | None = None,
     ) -> None:
         """Build the scene and the batch.
 
@@ -48,11 +49,12 @@ class Worlds(Backend):
           drive: how the arm answers (see ``drive``).
           threads: of the physics; 0 takes all cores.
           pushes: chance that ``push`` hits a part.
+          model: the task's scene with other collision shapes; by default it is built.
 
         Raises:
           ResipError: the meshes' wheel is missing.
         """
-        model = scene.build(task, drive)
+        model = model or scene.build(task, drive)
         # a part at rest sleeps until it is touched or moved: a third of the physics' time would go to such parts
         model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
         self.batch = Batch(model, count, threads, persistent=True)  # who sleeps is kept in each world's data

@@ -1,0 +1,1 @@
+"""Checks of the simulation against a slower one of the true shapes."""
