@@ -168,15 +168,15 @@ def _open_viewer(replay: Replay) -> Iterator[Watch]:
         if not glfw.init():  # asked first: the viewer ends the process
             raise ResipError("MuJoCo's viewer needs a display and finds none: without --viewer a video is written")
     with viewer.launch_passive(replay.model, replay.data) as handle:
-        due_s = time.monotonic()
+        shown_s = time.monotonic()
 
         def watch(env: AssemblyEnv) -> bool:
-            nonlocal due_s
+            nonlocal shown_s
             with handle.lock():
                 replay.pose(*_pose(env))
             handle.sync()
-            due_s = max(due_s + spaces.CONTROL_PERIOD_S, time.monotonic())
-            time.sleep(due_s - time.monotonic())
+            time.sleep(max(0.0, shown_s + spaces.CONTROL_PERIOD_S - time.monotonic()))
+            shown_s = time.monotonic()
             return handle.is_running()
 
         yield watch
