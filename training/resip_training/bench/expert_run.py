@@ -12,6 +12,7 @@ from resip_training.bench.figures import CpuClock
 from resip_training.experts import motion
 from resip_training.experts.rollout import EXPERTS
 from resip_training.sim.env import AssemblyEnv
+from resip_training.sim.worlds import Worlds
 
 Array = NDArray[np.float64]
 
@@ -43,7 +44,9 @@ class ExpertRun:
         self.clock = CpuClock()
         self.resets = 0
         self.env = AssemblyEnv(task, worlds, threads=1)
-        self._batch = self.env.worlds.batch
+        assert isinstance(self.env.worlds, Worlds)
+        self.worlds = self.env.worlds
+        self._batch = self.worlds.batch
         self._timed: Any = _TimedBatch(self._batch, self.clock)
         self._expert = EXPERTS[task]
         self._seed = _FIRST_SEED
@@ -62,10 +65,10 @@ class ExpertRun:
         """Advance all worlds by one control step."""
         with self.clock.measure("expert"):
             actions = np.array([self._act(i) for i in range(self.env.num_envs)])
-        self.env.worlds.batch = self._timed
+        self.worlds.batch = self._timed
         with self.clock.measure("step"):
             self._seen, _, terminated, truncated, _ = self.env.step(actions)
-        self.env.worlds.batch = self._batch
+        self.worlds.batch = self._batch
         if (terminated | truncated).any():
             self._start(terminated | truncated)
 

@@ -109,7 +109,7 @@ def measure_task(name: str, seconds: float, worlds: int) -> TaskFigures:
     for k in range(steps):
         run.step()
         if k % _CONTACTS_EVERY == 0:
-            for found in _contact_depths(run.env.worlds):
+            for found in _contact_depths(run.worlds):
                 counts.append(len(found))
                 depths.append(found)
     cpu_s, total = run.clock.seconds, steps * worlds
@@ -132,7 +132,7 @@ def measure_task(name: str, seconds: float, worlds: int) -> TaskFigures:
         expert_ms=1e3 * cpu_s["expert"] / total,
         reset_ms=1e3 * cpu_s.get("reset", 0.0) / max(run.resets, 1),
         python_share=1.0 - cpu_s["physics"] / cpu_s["step"],
-        physics_shares=_physics_shares(run.env.worlds),
+        physics_shares=_physics_shares(run.worlds),
     )
 
 

@@ -54,7 +54,8 @@ class Worlds(Backend):
         Raises:
           ResipError: the meshes' wheel is missing.
         """
-        model = model or scene.build(task, drive)
+        if model is None:
+            model = scene.build(task, drive)
         # a part at rest sleeps until it is touched or moved: a third of the physics' time would go to such parts
         model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
         self.batch = Batch(model, count, threads, persistent=True)  # who sleeps is kept in each world's data
