@@ -262,3 +262,8 @@ def test_no_episode_starts_with_parts_in_one_another_or_off_the_table(name: str,
         data = env.worlds.posed(i)
         mujoco.mj_collision(env.worlds.model, data)
         assert data.contact.dist.min(initial=0.0) > -0.002
+
+
+def test_a_negative_seed_is_refused() -> None:
+    with pytest.raises(ResipError, match=r"0 or greater, got -3"):
+        AssemblyEnv("peg_hole", num_envs=2).reset(seed=-3)

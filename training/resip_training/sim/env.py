@@ -149,9 +149,12 @@ class AssemblyEnv(VectorEnv):
         if seed is None:
             return [None] * self.num_envs
         if isinstance(seed, (int, np.integer)):
-            return range(int(seed), int(seed) + self.num_envs)
+            seed = range(int(seed), int(seed) + self.num_envs)
         if len(seed) != self.num_envs:
             raise ResipError(f"reset takes one seed for each of the {self.num_envs} environments, got {len(seed)}")
+        for one in seed:
+            if one is not None and one < 0:
+                raise ResipError(f"a seed is 0 or greater, got {one}")
         return seed
 
     def step(self, actions: ArrayLike) -> tuple[Observations, Any, Any, Any, dict[str, Any]]:

@@ -54,21 +54,20 @@ class Worlds(Backend):
         Raises:
           ResipError: the meshes' wheel is missing.
         """
-        if model is None:
-            model = scene.build(task, drive)
+        built = scene.build(task, drive) if model is None else model
         # a part at rest sleeps until it is touched or moved: a third of the physics' time would go to such parts
-        model.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
-        self.batch = Batch(model, count, threads, persistent=True)  # who sleeps is kept in each world's data
+        built.opt.enableflags |= mujoco.mjtEnableBit.mjENBL_SLEEP
+        self.batch = Batch(built, count, threads, persistent=True)  # who sleeps is kept in each world's data
         super().__init__(
             task,
             level,
-            model,
+            built,
             state={name: self.batch.bind(name) for name in STATE_FIELDS},
             tendon_rows=self.batch.expand("wrap_prm") if drive == "impedance" else None,
             damping=self.batch.expand("dof_damping") if task.held_part else None,
         )
-        self._arm_geoms = _geoms_of(model, robot.MOVING_BODIES)
-        self._view = mujoco.MjData(model)
+        self._arm_geoms = _geoms_of(built, robot.MOVING_BODIES)
+        self._view = mujoco.MjData(built)
         self._pushes = pushes
         self._push_draws = [np.random.default_rng(0) for _ in range(count)]
 
