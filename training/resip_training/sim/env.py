@@ -120,9 +120,9 @@ class AssemblyEnv(VectorEnv):
           seed: of environment 0, the others counting up from it; or one for each environment.
           options: ``{"reset_mask": (n,) bool}`` resets those environments only.
         """
-        mask = np.ones(self.num_envs) if not options else options.get("reset_mask", np.ones(self.num_envs))
-        mask = arrays.like(mask, self.worlds.qpos, bool)
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         self.worlds.reset(mask, self._seeds(seed))
+        mask = arrays.like(mask, self.worlds.qpos, bool)
         self._steps[:] = self._steps * ~mask
         self._latched &= ~mask[:, None]
         return self._observe(), {}
@@ -218,7 +218,12 @@ def _backend(
     check_name("device", kind, DEVICES)
     if kind == "cpu":
         return Worlds(task, num_envs, level, drive, threads, pushes)
-    from resip_training.sim import warp_worlds  # needs torch and the extra "gpu": only when asked for
+    try:
+        from resip_training.sim import warp_worlds  # only when asked for
+    except ImportError as error:
+        raise ResipError(
+            f"device {device!r} needs the packages of the extra 'gpu': pip install -e 'training[gpu]' ({error})"
+        ) from error
 
     return warp_worlds.WarpWorlds(task, num_envs, level, device.removeprefix("warp-"), drive, threads, pushes)
 
