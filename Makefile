@@ -3,6 +3,7 @@
 # make test    everything that must hold before a commit lands: lint, types, tests
 # make one-leg-policy   collect, train and export models/one_leg again (an hour on two cores)
 # make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
+# make bench-gpu        speed and soundness of the physics on this machine's GPU, into docs/results
 # VENV=DIR uses another virtual environment, PYTEST_ARGS=... goes to pytest.
 
 VENV ?= .venv
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 # DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: setup demo test lint format clean one-leg-policy results
+.PHONY: setup demo test lint format clean one-leg-policy results bench-gpu
 
 setup:
 	@scripts/setup.sh $(VENV)
@@ -42,6 +43,9 @@ results: setup
 	$(BIN)/resip expert one_leg --episodes 50 --seed 771000 --json docs/results/expert_one_leg.json
 	$(BIN)/resip parity --json docs/results/parity.json
 	$(BIN)/resip trial one_leg --n 20 --seed 881000 --json docs/results/trials_one_leg.json
+
+bench-gpu: setup
+	$(BIN)/python -m resip_training.bench_gpu --json docs/results/bench_gpu.json
 
 format: setup
 	$(BIN)/ruff check --fix

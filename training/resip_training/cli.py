@@ -26,6 +26,8 @@ class Expert:
     """How far parts, obstacle and arm start from their nominal places."""
     threads: int = 2
     """Threads that step the simulations."""
+    device: str = "cpu"
+    """Where the physics runs: cpu, or cuda for a GPU (the expert itself stays on the CPU)."""
     json: Path | None = None
     """Write the figures here as well."""
 
@@ -33,7 +35,7 @@ class Expert:
         """Run the episodes and print the success with its interval."""
         from resip_training.experts.run import evaluate_expert
 
-        evaluate_expert(self.task, self.episodes, self.seed, self.randomness, self.threads, self.json)
+        evaluate_expert(self.task, self.episodes, self.seed, self.randomness, self.threads, self.json, self.device)
 
 
 @dataclass(frozen=True)

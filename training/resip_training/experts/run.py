@@ -13,14 +13,22 @@ from rich.progress import track
 from resip_training.experts.rollout import run_expert
 
 
-def evaluate_expert(task: str, episodes: int, seed: int, randomness: str, threads: int, json_path: Path | None) -> None:
+def evaluate_expert(
+    task: str,
+    episodes: int,
+    seed: int,
+    randomness: str,
+    threads: int,
+    json_path: Path | None,
+    device: str = "cpu",
+) -> None:
     """Run the expert on ``episodes`` seeds from ``seed`` on, print its success and write it to ``json_path``.
 
     Raises:
-      ResipError: unknown task or randomness.
+      ResipError: unknown task, randomness or device, or no GPU.
     """
     seeds = range(seed, seed + episodes)
-    runs = run_expert(task, randomness, seeds, num_envs=min(16, episodes), threads=threads)
+    runs = run_expert(task, randomness, seeds, num_envs=min(16, episodes), threads=threads, device=device)
     done = sorted(track(runs, f"expert {task}", total=episodes), key=lambda run: run.seed)
     success = Success.of([run.success for run in done], [run.seed for run in done])
     steps = [len(run) for run in done if run.success]
@@ -37,6 +45,6 @@ def evaluate_expert(task: str, episodes: int, seed: int, randomness: str, thread
             "success": success.as_json(),
             "mean_steps": sum(steps) / len(steps) if steps else None,
             "failures": failures,
-            "settings": {"simulator": f"mujoco {mujoco.__version__}", "drive": "impedance"},
+            "settings": {"simulator": f"mujoco {mujoco.__version__}", "device": device, "drive": "impedance"},
         }
         json_path.write_text(json.dumps(figures, indent=2) + "\n")

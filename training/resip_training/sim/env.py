@@ -91,9 +91,11 @@ class AssemblyEnv(VectorEnv):
         self.worlds = _backend(device, self.task, num_envs, level, drive, threads, pushes)
         self.nominal_poses = nominal_poses(self.task)
         self._pushes = pushes > 0
-        self._dump_dir = None if arrays.is_tensor(self.worlds.qpos) else dump_dir
-        self._steps = arrays.like(np.zeros(num_envs), self.worlds.qpos, int)
-        self._latched = arrays.like(np.zeros((num_envs, len(self.task.relations))), self.worlds.qpos, bool)
+        self._dump_dir = dump_dir
+        kind = self.worlds.finite()
+        self._on_device = arrays.is_tensor(kind)
+        self._steps = arrays.like(np.zeros(num_envs), kind, int)
+        self._latched = arrays.like(np.zeros((num_envs, len(self.task.relations))), kind, bool)
         self._replay: Any = None
         self._define_spaces()
 
@@ -122,19 +124,22 @@ class AssemblyEnv(VectorEnv):
         """
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         self.worlds.reset(mask, self._seeds(seed))
-        mask = arrays.like(mask, self.worlds.qpos, bool)
+        mask = arrays.like(mask, self._latched, bool)
         self._steps[:] = self._steps * ~mask
         self._latched &= ~mask[:, None]
         return self._observe(), {}
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
+        """One seed for each environment; None where a device is to choose of the starts that it has."""
         if isinstance(seed, (int, np.integer)):
             return range(int(seed), int(seed) + self.num_envs)
-        if len(seed) != self.num_envs:
-            raise ResipError(f"reset takes one seed for each of the {self.num_envs} environments, got {len(seed)}")
-        return seed
+        given = [None] * self.num_envs if seed is None else list(seed)
+        if len(given) != self.num_envs:
+            raise ResipError(f"reset takes one seed for each of the {self.num_envs} environments, got {len(given)}")
+        if self._on_device:
+            return given
+        fresh = np.random.SeedSequence().generate_state(self.num_envs)
+        return [int(new if chosen is None else chosen) for chosen, new in zip(given, fresh, strict=True)]
 
     def step(self, actions: ArrayLike) -> tuple[Observations, Any, Any, Any, dict[str, Any]]:
         """Advance all environments by one control step (0.1 s) with actions ``(n, 10)``."""
@@ -148,7 +153,7 @@ class AssemblyEnv(VectorEnv):
     def _guard(self, before: dict[str, Any], actions: ArrayLike) -> Any:
         """Which worlds diverged; they are put back to ``before``."""
         diverged = ~self.worlds.finite()
-        if self._dump_dir is not None:
+        if not self._on_device:
             if not diverged.any():
                 return diverged
             _dump(self._dump_dir, self.task.name, before, np.asarray(actions), np.flatnonzero(diverged))

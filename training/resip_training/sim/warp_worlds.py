@@ -29,7 +29,7 @@ from resip_training.sim import randomize, scene, warp_kernels
 from resip_training.sim.backend import STATE_FIELDS, Backend
 from resip_training.sim.drive import TENDON_DRIVES, Drive
 from resip_training.sim.task import Randomness, Task
-from resip_training.sim.worlds import Worlds, fresh_seed
+from resip_training.sim.worlds import Worlds
 
 #: Room for pairs of geoms that may touch, shared by all worlds: this many for each. Experts reach 161 (one_leg).
 CONTACTS_PER_WORLD: Final = 256
@@ -207,7 +207,8 @@ class _Starts:
         needed = [seed for seed, want in zip(seeds, wanted, strict=True) if want]
         missing = list(dict.fromkeys(seed for seed in needed if seed is not None and seed not in self._row_of))
         if None in needed:
-            missing += [fresh_seed() for _ in range(len(self._row_of) + len(missing), AUTOMATIC_STARTS)]
+            lacking = max(0, AUTOMATIC_STARTS - len(self._row_of) - len(missing))
+            missing += [int(seed) for seed in np.random.SeedSequence().generate_state(lacking)]
         if missing:
             self._settle(missing)
         drawn = torch.randint(len(self._row_of), (len(seeds),), device=self._device)
@@ -222,7 +223,7 @@ class _Starts:
         tables = [self.state] if self.state else []
         for first in range(0, len(seeds), size):
             batch = seeds[first : first + size]
-            worlds.reset(np.arange(size) < len(batch), batch + [None] * (size - len(batch)))
+            worlds.reset(np.arange(size) < len(batch), batch + [0] * (size - len(batch)))
             snapshot = worlds.snapshot()
             tables.append({k: torch.as_tensor(v[: len(batch)], device=self._device) for k, v in snapshot.items()})
         self.state = {name: torch.cat([table[name] for table in tables]) for name in tables[0]}
