@@ -6,6 +6,7 @@
 # make sheets           draw docs/images/sheet_TASK.png again: what the cameras see of each task
 # make validate-sim     the simulated screw beside the meshes' true shapes (ten minutes)
 # make soak-sim         memory of 256 worlds over 100 000 control steps (ten minutes)
+# make bench-gpu        speed and soundness of the physics on this machine's GPU, into docs/results
 # VENV=DIR uses another virtual environment, PYTEST_ARGS=... goes to pytest.
 
 VENV ?= .venv
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 # DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: setup demo test lint format clean one-leg-policy results sheets validate-sim soak-sim
+.PHONY: setup demo test lint format clean one-leg-policy results sheets validate-sim soak-sim bench-gpu
 
 setup:
 	@scripts/setup.sh $(VENV)
@@ -55,6 +56,9 @@ soak-sim: setup
 
 sheets: setup
 	$(BIN)/resip sheet --out docs/images
+
+bench-gpu: setup
+	$(BIN)/python -m resip_training.bench_gpu --json docs/results/bench_gpu.json
 
 format: setup
 	$(BIN)/ruff check --fix

@@ -26,8 +26,8 @@ class Expert:
     """How far parts, obstacle and arm start from their nominal places: one level or several."""
     threads: int = 0
     """Threads that step the simulations; 0 takes all cores."""
-    worker: str | None = None
-    """Address of a worker to simulate instead of MuJoCo here: unix:/path or tcp:HOST:PORT (see docs/isaac.md)."""
+    device: str = "cpu"
+    """Where the physics runs: cpu, cuda for a GPU, or a worker at unix:/path or tcp:HOST:PORT (docs/isaac.md)."""
     json: Path | None = None
     """Write the figures here as well."""
 
@@ -36,7 +36,7 @@ class Expert:
         from resip_training.experts.run import evaluate_experts
 
         seeds = range(self.seed, self.seed + self.episodes)
-        evaluate_experts(self.task, seeds, self.randomness, self.threads, self.json, self.worker)
+        evaluate_experts(self.task, seeds, self.randomness, self.threads, self.json, self.device)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from resip import rotation, spaces
+from resip import arrays, rotation, spaces
 from resip.errors import UnknownNameError
 
 from resip_training.experts import motion, one_leg, peg_hole
@@ -125,13 +125,16 @@ def run_expert(
     num_envs: int = 8,
     threads: int = 0,
     disturbance: Disturbance | None = None,
+    device: str = "cpu",
 ) -> Iterator[Trajectory]:
     """Yield one trajectory for each seed, as its episode ends (not in the order of the seeds).
+
+    The expert runs on the host, wherever ``device`` has the physics run (see ``env.DEVICES``).
 
     Raises:
       ResipError: unknown task or randomness, or a task without an expert.
     """
-    env = AssemblyEnv(task, min(num_envs, len(seeds)), randomness, threads=threads)
+    env = AssemblyEnv(task, min(num_envs, len(seeds)), randomness, device=device, threads=threads)
     yield from run_expert_in(env, seeds, disturbance)
 
 
@@ -159,12 +162,13 @@ def run_expert_in(
         if not any(worlds):
             env.close()
             return
-        state, parts, joints = env.robot_state(), env.part_poses().reshape(num_envs, -1), env.joint_positions()
+        seen = env.robot_state(), env.part_poses().reshape(num_envs, -1), env.joint_positions()
+        state, parts, joints = map(arrays.to_host, seen)
         actions[:, :9] = state[:, :9]  # a world that is done holds still
         for i, world in enumerate(worlds):
             if world is not None:
                 actions[i] = world.told(state[i])
-        observation, reward, terminated, truncated, info = env.step(actions)
+        observation, reward, terminated, truncated, info = _on_host(env.step(actions))
         starting = np.zeros(num_envs, dtype=bool)
         for i, world in enumerate(worlds):
             if world is None:
@@ -191,7 +195,7 @@ def _start(
             seeds[i] = waiting.pop()
         else:
             starting[i] = False
-    observation, _ = env.reset(seed=seeds, options={"reset_mask": starting})
+    observation, _ = _on_host(env.reset(seed=seeds, options={"reset_mask": starting}))
     for i in np.flatnonzero(starting):
         seed = seeds[i]
         assert seed is not None
@@ -203,3 +207,13 @@ def _start(
             observation["part_poses"][i],
             disturbance,
         )
+
+
+def _on_host(outcome: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What an environment returned, as numpy arrays."""
+    return tuple(
+        {name: arrays.to_host(values) for name, values in entry.items()}
+        if isinstance(entry, dict)
+        else arrays.to_host(entry)
+        for entry in outcome
+    )

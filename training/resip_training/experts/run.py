@@ -17,6 +17,7 @@ from resip_training.sim.remote.client import RemoteEnv
 
 #: Stands for every task that has an expert.
 ALL: Final = "all"
+WORKER_ADDRESSES: Final = ("unix:", "tcp:")
 _MAX_ENVS: Final = 16
 
 
@@ -26,7 +27,7 @@ def evaluate_experts(
     levels: Sequence[str],
     threads: int = 0,
     json_path: Path | None = None,
-    worker: str | None = None,
+    device: str = "cpu",
 ) -> None:
     """Run the expert of a task, or of all, on each seed at each level of randomness.
 
@@ -38,25 +39,25 @@ def evaluate_experts(
       levels: of randomness.
       threads: that step the simulations; 0 takes all cores.
       json_path: file for the figures.
-      worker: address of a worker that simulates instead of MuJoCo here.
+      device: where the physics runs: one of ``env.DEVICES``, or the address of a worker.
 
     Raises:
-      ResipError: unknown task or randomness, or no such simulation at the address ``worker``.
+      ResipError: unknown task or randomness, no such device, or no such simulation at that address.
     """
     if task != ALL and task not in EXPERTS:
         raise UnknownNameError("expert", task, (ALL, *EXPERTS))
     names = tuple(EXPERTS) if task == ALL else (task,)
-    figures = [_evaluate(name, level, seeds, threads, worker) for name in names for level in levels]
+    figures = [_evaluate(name, level, seeds, threads, device) for name in names for level in levels]
     if json_path is not None:
         json_path.write_text(json.dumps({"experts": figures}, indent=2) + "\n")
 
 
-def _evaluate(task: str, level: str, seeds: Sequence[int], threads: int, worker: str | None) -> dict[str, Any]:
-    settings = {"simulator": f"mujoco {mujoco.__version__}", "drive": "impedance"}
-    if worker is None:
-        runs = run_expert(task, level, seeds, num_envs=min(_MAX_ENVS, len(seeds)), threads=threads)
+def _evaluate(task: str, level: str, seeds: Sequence[int], threads: int, device: str) -> dict[str, Any]:
+    settings = {"simulator": f"mujoco {mujoco.__version__}", "device": device, "drive": "impedance"}
+    if not device.startswith(WORKER_ADDRESSES):
+        runs = run_expert(task, level, seeds, num_envs=min(_MAX_ENVS, len(seeds)), threads=threads, device=device)
     else:
-        env = RemoteEnv(worker, task, randomness=level)
+        env = RemoteEnv(device, task, randomness=level)
         settings = {"simulator": env.simulator}
         runs = run_expert_in(env, seeds)
     done = sorted(track(runs, f"expert {task} {level}", total=len(seeds)), key=lambda run: run.seed)

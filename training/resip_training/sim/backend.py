@@ -7,7 +7,7 @@ never leave it. ``env`` makes a learning environment of either.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import mujoco
@@ -61,7 +61,6 @@ class Backend(ABC):
         self.qpos, self.qvel, self.mocap_pos = state["qpos"], state["qvel"], state["mocap_pos"]
         self._ctrl, self._time_s = state["ctrl"], state["time"]
         self.count = len(self.qpos)
-        self.kind = self.qpos
         self._xp = arrays.namespace(self.qpos)
         self._nominal = nominal_poses(task)
         self._parts = free_joints(model, task.part_names)
@@ -75,8 +74,8 @@ class Backend(ABC):
     # ---- what each backend does in its own way ----
 
     @abstractmethod
-    def reset(self, mask: Any, seeds: Sequence[int | None]) -> None:
-        """Start the worlds where ``mask`` ``(n,)`` holds, each from its own of the ``n`` seeds; None draws one.
+    def reset(self, mask: Any, seeds: Any) -> None:
+        """Start the worlds where ``mask`` ``(n,)`` holds, each from its own of the ``n`` seeds.
 
         Raises:
           ResipError: a seed has given no valid start in many tries.

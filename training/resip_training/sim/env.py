@@ -20,7 +20,7 @@ from resip_training.sim.backend import FALLEN_BELOW_M
 from resip_training.sim.drive import Drive
 from resip_training.sim.physics import Physics
 from resip_training.sim.task import Randomness, Task, nominal_poses
-from resip_training.sim.worlds import Worlds, fresh_seed
+from resip_training.sim.worlds import Worlds
 
 Array = NDArray[np.float64]
 Observations = dict[str, Any]
@@ -97,11 +97,13 @@ class AssemblyEnv(VectorEnv):
         self.worlds: Physics = worlds or _backend(device, self.task, num_envs, level, drive, threads, pushes)
         self.nominal_poses = nominal_poses(self.task)
         self._pushes = pushes > 0
-        self._dump_dir = None if arrays.is_tensor(self.worlds.kind) else dump_dir
-        self._steps = arrays.like(np.zeros(num_envs), self.worlds.kind, int)
-        self._latched = arrays.like(np.zeros((num_envs, len(self.task.relations))), self.worlds.kind, bool)
+        self._dump_dir = dump_dir
+        kind = self.worlds.finite()
+        self._on_device = arrays.is_tensor(kind)
+        self._steps = arrays.like(np.zeros(num_envs), kind, int)
+        self._latched = arrays.like(np.zeros((num_envs, len(self.task.relations))), kind, bool)
         self._visual_seed = visual_seed
-        self._episode_seeds = [0] * num_envs
+        self._episode_seeds: list[int] = [0] * num_envs
         self._appearances: dict[int, Any] = {}
         self._replay: Any = None
         self._define_spaces()
@@ -129,33 +131,35 @@ class AssemblyEnv(VectorEnv):
           seed: of environment 0, the others counting up from it; or one for each environment.
           options: ``{"reset_mask": (n,) bool}`` resets those environments only.
         """
-        mask = np.ones(self.num_envs) if not options else options.get("reset_mask", np.ones(self.num_envs))
-        mask = arrays.like(mask, self.worlds.kind, bool)
+        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
         seeds = self._seeds(seed)
         self.worlds.reset(mask, seeds)
         if self._visual_seed is not None:
             self._change_looks(arrays.to_host(mask), seeds)
+        mask = arrays.like(mask, self._latched, bool)
         self._steps[:] = self._steps * ~mask
         self._latched &= ~mask[:, None]
         return self._observe(), {}
 
     def _change_looks(self, mask: NDArray[np.bool_], seeds: Sequence[int | None]) -> None:
         for i in np.flatnonzero(mask):
-            seed = seeds[int(i)]
-            self._episode_seeds[i] = fresh_seed() if seed is None else seed
+            self._episode_seeds[i] = seeds[int(i)] or 0  # a start that the device chose has no seed here
             self._appearances.pop(int(i), None)
 
     def _seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
-        if seed is None:
-            return [None] * self.num_envs
+        """One seed for each environment; None where a device is to choose of the starts that it has."""
         if isinstance(seed, (int, np.integer)):
             seed = range(int(seed), int(seed) + self.num_envs)
-        if len(seed) != self.num_envs:
-            raise ResipError(f"reset takes one seed for each of the {self.num_envs} environments, got {len(seed)}")
-        for one in seed:
+        given = [None] * self.num_envs if seed is None else list(seed)
+        if len(given) != self.num_envs:
+            raise ResipError(f"reset takes one seed for each of the {self.num_envs} environments, got {len(given)}")
+        for one in given:
             if one is not None and one < 0:
                 raise ResipError(f"a seed is 0 or greater, got {one}")
-        return seed
+        if self._on_device:
+            return given
+        fresh = np.random.SeedSequence().generate_state(self.num_envs)
+        return [int(new if chosen is None else chosen) for chosen, new in zip(given, fresh, strict=True)]
 
     def step(self, actions: ArrayLike) -> tuple[Observations, Any, Any, Any, dict[str, Any]]:
         """Advance all environments by one control step (0.1 s) with actions ``(n, 10)``."""
@@ -169,7 +173,7 @@ class AssemblyEnv(VectorEnv):
     def _guard(self, before: dict[str, Any], actions: ArrayLike) -> Any:
         """Which worlds diverged; they are put back to ``before``."""
         diverged = ~self.worlds.finite()
-        if self._dump_dir is not None:
+        if not self._on_device:
             if not diverged.any():
                 return diverged
             _dump(self._dump_dir, self.task.name, before, np.asarray(actions), np.flatnonzero(diverged))
@@ -250,7 +254,12 @@ def _backend(
     check_name("device", kind, DEVICES)
     if kind == "cpu":
         return Worlds(task, num_envs, level, drive, threads, pushes)
-    from resip_training.sim import warp_worlds  # needs torch and the extra "gpu": only when asked for
+    try:
+        from resip_training.sim import warp_worlds  # only when asked for
+    except ImportError as error:
+        raise ResipError(
+            f"device {device!r} needs the packages of the extra 'gpu': pip install -e 'training[gpu]' ({error})"
+        ) from error
 
     return warp_worlds.WarpWorlds(task, num_envs, level, device.removeprefix("warp-"), drive, threads, pushes)
 

@@ -14,11 +14,11 @@ class Physics(Protocol):
     Masks are ``(n,)`` bool. Arrays are numpy's, or torch's on a device.
     """
 
-    kind: Any
-    """An array of the kind that this physics takes and gives."""
+    def reset(self, mask: Any, seeds: Sequence[Any]) -> None:
+        """Start the worlds where ``mask`` holds, each from its own of the ``n`` seeds.
 
-    def reset(self, mask: Any, seeds: Sequence[int | None]) -> None:
-        """Start the worlds where ``mask`` holds, each from its own of the ``n`` seeds; None draws one."""
+        On a device a seed may be None: one of the starts that are there.
+        """
 
     def step(self, actions: ArrayLike) -> None:
         """Advance all worlds by one control step with actions ``(n, 10)``."""

@@ -35,7 +35,7 @@ def displacements(task: Task, level: str, seeds: range, threads: int = 0) -> tup
     batches = [list(seeds[i : i + count]) for i in range(0, len(seeds), count)]
     poses = []
     for batch in track(batches, f"starts {task.name} {level}"):
-        worlds.reset(np.arange(count) < len(batch), [*batch, *[None] * (count - len(batch))])
+        worlds.reset(np.arange(count) < len(batch), [*batch, *[0] * (count - len(batch))])
         poses.append(worlds.part_poses()[: len(batch), :-1])
     placed, nominal = np.concatenate(poses), nominal_poses(task)[:-1]
     distance_m = np.linalg.norm(placed[..., :2] - nominal[:, :2], axis=-1)

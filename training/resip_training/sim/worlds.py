@@ -73,15 +73,18 @@ class Worlds(Backend):
 
     # ---- starting ----
 
-    def reset(self, mask: NDArray[np.bool_], seeds: Sequence[int | None]) -> None:
+    def reset(self, mask: NDArray[np.bool_], seeds: Sequence[int]) -> None:
         """Start worlds from their seeds: kicked parts slide to rest; what overlaps then is drawn again.
+
+        Args:
+          mask: which worlds, ``(n,)``.
+          seeds: one for each of the ``n``.
 
         Raises:
           ResipError: a seed has given no valid start in many tries.
         """
         ids = np.flatnonzero(mask)
-        drawn = {i: fresh_seed() if (seed := seeds[i]) is None else seed for i in map(int, ids)}
-        draws = {i: np.random.default_rng(seed) for i, seed in drawn.items()}
+        draws = {i: np.random.default_rng(seeds[i]) for i in map(int, ids)}
         self._hold(self._held & ~mask)
         waiting = ids
         for _ in range(_MAX_TRIES):
@@ -95,8 +98,8 @@ class Worlds(Backend):
         else:
             raise ResipError(f"{self.task.name}: no start without overlapping parts in {_MAX_TRIES} tries")
         self._hold(self._held | mask)
-        for i, seed in drawn.items():
-            self._push_draws[i] = randomize.push_draws(seed)
+        for i in draws:
+            self._push_draws[i] = randomize.push_draws(seeds[i])
 
     def _place(self, i: int, rng: np.random.Generator) -> None:
         kick = randomize.sample(self.level, rng)
@@ -169,11 +172,6 @@ class Worlds(Backend):
         """
         self.batch.reset(np.flatnonzero(mask), stage=mujoco.mjtStage.mjSTAGE_NONE)
         super().restore(state, mask)
-
-
-def fresh_seed() -> int:
-    """Draw a seed that nobody chose."""
-    return int(np.random.SeedSequence().generate_state(1)[0])
 
 
 def _geoms_of(model: mujoco.MjModel, bodies: tuple[str, ...]) -> NDArray[np.int64]:

@@ -21,7 +21,6 @@ from resip_training.sim import tasks
 from resip_training.sim.env import STATES, AssemblyEnv
 from resip_training.sim.remote import worker
 from resip_training.sim.task import Task, nominal_poses
-from resip_training.sim.worlds import fresh_seed
 
 Array = NDArray[np.float64]
 
@@ -99,21 +98,20 @@ class RemoteWorlds:
             self.close()
             raise
         self.count, self.simulator = self._served.num_envs, self._served.simulator
-        self.kind = np.zeros(0)
         self._seen = {name: np.zeros(shape) for name, (_, shape) in self._served.arrays.items()}
 
     def close(self) -> None:
         """Leave the worker."""
         self._connection.close()
 
-    def reset(self, mask: NDArray[np.bool_], seeds: Sequence[int | None]) -> None:
-        """Start new episodes where ``mask`` holds, each world from its seed; None draws one.
+    def reset(self, mask: NDArray[np.bool_], seeds: Sequence[int]) -> None:
+        """Start new episodes where ``mask`` holds, each world from its seed.
 
         Raises:
           ResipError: the worker is gone, or failed.
         """
         ids = np.flatnonzero(mask)
-        chosen = [fresh_seed() if (seed := seeds[int(i)]) is None else seed for i in ids]
+        chosen = [seeds[int(i)] for i in ids]
         if len(ids):
             self._ask("the reset", worker.RESET, np.array([ids, chosen], dtype="<u8").tobytes())
 

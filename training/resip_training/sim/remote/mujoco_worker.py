@@ -30,7 +30,7 @@ class MujocoSimulation:
 
     def reset(self, ids: NDArray[np.int64], seeds: NDArray[np.uint64]) -> None:
         """Start new episodes in the worlds ``ids``, from a seed each."""
-        every: list[int | None] = [None] * self.num_envs
+        every = [0] * self.num_envs
         for i, seed in zip(ids, seeds, strict=True):
             every[int(i)] = int(seed)
         self._worlds.reset(np.isin(np.arange(self.num_envs), ids), every)
