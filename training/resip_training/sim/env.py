@@ -128,7 +128,7 @@ class AssemblyEnv(VectorEnv):
         """Start episodes.
 
         Args:
-          seed: of environment 0, the others counting up from it; or one for each environment.
+          seed: of environment 0, the others counting up from it; or one for each environment. None draws it.
           options: ``{"reset_mask": (n,) bool}`` resets those environments only.
         """
         mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))

@@ -20,7 +20,7 @@ import mujoco_warp
 import numpy as np
 import torch
 import warp
-from mujoco_warp._src.types import OverflowType
+from mujoco_warp import OverflowType
 from resip import arrays
 from resip.control import panda
 from resip.errors import ResipError
@@ -185,7 +185,7 @@ class WarpWorlds(Backend):
     def deepest_contact_m(self) -> torch.Tensor:
         """Deepest penetration of each world ``(count,)``, positive, over all substeps since the last call."""
         deepest = warp.to_torch(self._deepest)
-        depth_m = -deepest
+        depth_m = deepest.abs()
         deepest.zero_()
         return depth_m
 

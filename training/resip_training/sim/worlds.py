@@ -8,7 +8,7 @@ from typing import Any, Final
 import mujoco
 import numpy as np
 from mujoco.batch import Batch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from resip import rotation
 from resip.control import panda
 from resip.errors import ResipError
@@ -73,7 +73,7 @@ class Worlds(Backend):
 
     # ---- starting ----
 
-    def reset(self, mask: NDArray[np.bool_], seeds: Sequence[int]) -> None:
+    def reset(self, mask: ArrayLike, seeds: Sequence[int]) -> None:
         """Start worlds from their seeds: kicked parts slide to rest; what overlaps then is drawn again.
 
         Args:
@@ -83,6 +83,7 @@ class Worlds(Backend):
         Raises:
           ResipError: a seed has given no valid start in many tries.
         """
+        mask = np.asarray(mask, dtype=bool)
         ids = np.flatnonzero(mask)
         draws = {i: np.random.default_rng(seeds[i]) for i in map(int, ids)}
         self._hold(self._held & ~mask)
