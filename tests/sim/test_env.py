@@ -49,6 +49,19 @@ def test_a_seed_gives_the_same_episode_whatever_the_batch(env: AssemblyEnv) -> N
         np.testing.assert_array_equal(together[name][2], values[0])
 
 
+def test_a_seed_gives_the_same_episode_in_worlds_that_were_used_before() -> None:
+    fresh, used = AssemblyEnv("one_leg", num_envs=2, threads=1), AssemblyEnv("one_leg", num_envs=2, threads=2)
+    observation, _ = used.reset(seed=1)
+    used.worlds.push(0, np.ones(5, dtype=bool), np.random.default_rng(0))
+    used.step(hold(used, observation["robot_state"]))
+    (again, _), (first, _) = used.reset(seed=7), fresh.reset(seed=7)
+    for _ in range(5):
+        action = hold(fresh, first["robot_state"])
+        first, again = fresh.step(action)[0], used.step(action)[0]
+    for name, values in first.items():
+        np.testing.assert_array_equal(again[name], values)
+
+
 def test_other_environments_do_not_notice_a_reset(env: AssemblyEnv) -> None:
     env.reset(seed=0)
     before = env.part_poses(), env.robot_state()

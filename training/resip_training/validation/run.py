@@ -81,7 +81,7 @@ def _tolerance_m(rig: ScrewRig, side: tuple[int, int]) -> float:
     """Farthest that the hand may aim beside the hole for the leg to go in, in steps of half a millimetre."""
     aside_m = 0.0
     while aside_m < _MOST_ASIDE_M:
-        wanted = aside_m + _ASIDE_STEP_M
+        wanted = round(aside_m + _ASIDE_STEP_M, 4)
         rig.place(_ABOVE_HOLE_M, aside_m=(side[0] * wanted, side[1] * wanted))
         rig.run(1.0, _INSERT_N)
         if rig.height_m > _INSERTED_M:

@@ -9,6 +9,7 @@ import numpy as np
 import robosuite  # pyright: ignore[reportMissingImports]
 
 CONTROL_HZ = 20
+WARM_UP_STEPS = 10  # its first steps compile code
 
 
 def main(seconds: float) -> None:
@@ -26,6 +27,8 @@ def main(seconds: float) -> None:
     low, high = env.action_spec
     rng = np.random.default_rng(0)
     steps, cpu_s, counts, depths = round(seconds * CONTROL_HZ), 0.0, [], []
+    for _ in range(WARM_UP_STEPS):
+        env.step((low + high) / 2)
     for _ in range(steps):
         action = rng.uniform(low, high)
         start_s = time.process_time()

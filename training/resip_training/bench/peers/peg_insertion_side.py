@@ -16,6 +16,8 @@ import sapien  # pyright: ignore[reportMissingImports]
 import torch
 from mani_skill.utils.building.actor_builder import ActorBuilder  # pyright: ignore[reportMissingImports]
 
+WARM_UP_STEPS = 10
+
 
 class Undrawn:
     """Stands for a render material: accepts every call and attribute."""
@@ -48,6 +50,8 @@ def main(seconds: float) -> None:
     space = env.action_space
     rng = np.random.default_rng(0)
     steps, cpu_s, counts, depths = round(seconds * control_hz), 0.0, [], []
+    for _ in range(WARM_UP_STEPS):
+        env.step((space.low + space.high) / 2)
     for _ in range(steps):
         action = rng.uniform(space.low, space.high)
         start_s = time.process_time()
