@@ -58,7 +58,7 @@ sheets: setup
 	$(BIN)/resip sheet --out docs/images
 
 bench-gpu: setup
-	$(BIN)/python -m resip_training.bench_gpu --json docs/results/bench_gpu.json
+	$(BIN)/resip bench gpu --json docs/results/bench_gpu.json
 
 format: setup
 	$(BIN)/ruff check --fix

@@ -277,6 +277,34 @@ class BenchSim:
 
 
 @dataclass(frozen=True)
+class BenchGpu:
+    """Measure how fast the physics runs on a GPU, and how sound it stays there."""
+
+    task: Positional[str] = "one_leg"
+    """Name of the task."""
+    device: str = "cuda"
+    """What to measure: cuda, or cuda:1 for the second GPU."""
+    worlds: tuple[int, ...] = (1024, 2048, 4096, 8192)
+    """Numbers of worlds to step at once."""
+    demos: int = 32
+    """Demonstrations of the expert that the worlds replay."""
+    episodes: int = 50
+    """Episodes of the expert on the device."""
+    seed: int = 990_000
+    """First seed."""
+    threads: int = 0
+    """Of the CPU's physics, which records and settles; 0 takes all cores."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Measure and print the figures."""
+        from resip_training.bench.gpu import bench_gpu
+
+        bench_gpu(self)
+
+
+@dataclass(frozen=True)
 class BenchSoak:
     """Let a task's expert drive many worlds for long, and watch the memory."""
 
@@ -331,6 +359,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "export": Export,
     "parity": Parity,
     "bench sim": BenchSim,
+    "bench gpu": BenchGpu,
     "bench soak": BenchSoak,
     "validate sim": ValidateSim,
 }

@@ -1,4 +1,4 @@
-"""How fast the physics runs on a GPU, and how sound it stays: `make bench-gpu`.
+"""How fast the physics runs on a GPU, and how sound it stays: `resip bench gpu`.
 
 Demonstrations of the expert, recorded on the CPU, are replayed in thousands of worlds at once, so that the contacts
 are those of the task. Figures: control steps a second with the controller, rewards and resets in them; how deep
@@ -11,14 +11,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import mujoco
 import numpy as np
 import torch
-import tyro
 import warp
 from resip.trials.statistics import Success
 
@@ -26,42 +23,26 @@ from resip_training.experts.rollout import Trajectory, run_expert
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.warp_worlds import WarpWorlds
 
+if TYPE_CHECKING:
+    from resip_training.cli import BenchGpu
+
 #: Deeper than parts sink under load: the physics has lost a contact.
 _JUMP_M: Final = 0.005
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Measure the GPU backend."""
+def bench_gpu(bench: BenchGpuGpu) -> None:
+    """Take all figures, print them and write them where they are wanted.
 
-    task: str = "one_leg"
-    """Name of the task."""
-    device: str = "cuda"
-    """What to measure: cuda, or cuda:1 for the second GPU."""
-    worlds: tuple[int, ...] = (1024, 2048, 4096, 8192)
-    """Numbers of worlds to step at once."""
-    demos: int = 32
-    """Demonstrations that the worlds replay."""
-    episodes: int = 50
-    """Episodes of the expert on the device."""
-    seed: int = 990_000
-    """First seed."""
-    threads: int = 0
-    """Of the CPU's physics, which records and settles; 0 takes all cores."""
-    json: Path | None = None
-    """Write the figures here as well."""
-
-
-def main() -> None:
-    """Run what the command line asks for."""
-    bench = tyro.cli(Bench, description=__doc__)
+    Raises:
+      ResipError: no such GPU, or unknown names.
+    """
     figures = measure(bench)
     print(json.dumps(figures, indent=2))
     if bench.json is not None:
         bench.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def measure(bench: Bench) -> dict[str, Any]:
+def measure(bench: BenchGpu) -> dict[str, Any]:
     """Take all figures; each is printed as it comes.
 
     Raises:
@@ -85,7 +66,7 @@ def _machine(device: str) -> dict[str, Any]:
     return {"gpu": gpu, "cpus": os.cpu_count(), **versions}
 
 
-def _replay(bench: Bench, count: int, demos: list[Trajectory]) -> dict[str, Any]:
+def _replay(bench: BenchGpu, count: int, demos: list[Trajectory]) -> dict[str, Any]:
     began_s = time.perf_counter()
     env = AssemblyEnv(bench.task, count, device=bench.device, threads=bench.threads)
     assert isinstance(env.worlds, WarpWorlds)
@@ -169,12 +150,8 @@ def _quantiles(values: torch.Tensor) -> dict[str, float]:
     return {"median": round(median, 3), "p99": round(p99, 3), "max": round(largest, 3)}
 
 
-def _expert(bench: Bench) -> dict[str, Any]:
+def _expert(bench: BenchGpu) -> dict[str, Any]:
     seeds = list(range(bench.seed + bench.demos, bench.seed + bench.demos + bench.episodes))
     runs = run_expert(bench.task, "low", seeds, num_envs=len(seeds), threads=bench.threads, device=bench.device)
     done = sorted(runs, key=lambda run: run.seed)
     return Success.of([run.success for run in done], seeds).as_json()
-
-
-if __name__ == "__main__":
-    main()
