@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _JUMP_M: Final = 0.005
 
 
-def bench_gpu(bench: BenchGpuGpu) -> None:
+def bench_gpu(bench: BenchGpu) -> None:
     """Take all figures, print them and write them where they are wanted.
 
     Raises:
