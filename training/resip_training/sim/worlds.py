@@ -36,6 +36,8 @@ _OVERLAP_M: Final = 0.002
 _MAX_TRIES: Final = 50
 _LIMITS: Final = limits.Limits()
 _FINGERS: Final = slice(panda.DOF, panda.DOF + 2)
+#: Any motion wakes a sleeping part; one that has been let go of must find out by itself whether it rolls.
+_WAKING_M_S: Final = 1e-9
 #: MuJoCo state fields that, with the servo's and the fingers' goals, make up a world.
 _STATE_FIELDS: Final = ("time", "qpos", "qvel", "ctrl", "mocap_pos", "qacc_warmstart")
 
@@ -168,7 +170,9 @@ class Worlds:
         if self._damping is not None and self._held.any():
             part = self.qpos[:, self._held_qpos()][:, :3]
             near = hold.is_near(panda.ee_pose(self.qpos[:, : panda.DOF]).position, part)
-            self._release(np.flatnonzero(self._held & near))
+            freed = np.flatnonzero(self._held & near)
+            self._release(freed)
+            self.qvel[freed, self._held_dofs().start] += _WAKING_M_S
 
     def _held_index(self) -> int:
         return self.task.part_names.index(str(self.task.held_part))
