@@ -4,7 +4,7 @@
 # make one-leg-policy   collect, train and export models/one_leg again (an hour on two cores)
 # make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
 # make validate-sim     the simulated screw beside the meshes' true shapes (ten minutes)
-# make soak-sim         memory of 256 worlds over 100 000 control steps (ten minutes)
+# make soak-sim         memory of 64 worlds over 100 000 control steps (ten minutes)
 # VENV=DIR uses another virtual environment, PYTEST_ARGS=... goes to pytest.
 
 VENV ?= .venv
