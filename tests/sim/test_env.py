@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import mujoco
@@ -12,6 +13,7 @@ from resip.control import panda
 from resip.errors import ResipError
 from resip_training.sim import task, tasks
 from resip_training.sim.env import PUSH_CHANCE, AssemblyEnv, replay_divergence
+from resip_training.sim.worlds import Worlds
 
 
 def hold(env: AssemblyEnv, state: np.ndarray) -> np.ndarray:
@@ -236,6 +238,19 @@ def test_a_part_at_rest_sleeps_until_it_is_pushed_and_sleeps_again() -> None:
     for _ in range(10):
         env.step(hold(env, observation["robot_state"]))
     assert asleep(env, env.task.part_names[2])
+
+
+def test_a_held_part_wakes_when_it_is_let_go_of() -> None:
+    task = dataclasses.replace(tasks.ONE_LEG, held_part="square_table_leg4")
+    worlds = Worlds(task, 1, tasks.randomness(task, "low"))
+    worlds.reset(np.array([0]), [0])
+    awake, leg = worlds.batch.bind("tree_awake"), worlds.part_poses()[0, 4]
+    action = np.concatenate([worlds.robot_state()[:, :9], [[spaces.GRIPPER_OPEN]]], axis=1)
+    action[0, :3] = leg[:3] + [0.0, 0.0, 0.028]
+    tree = worlds.model.body_treeid[worlds.model.body("square_table_leg4").id]
+    periods = (awake[0, tree] for _ in range(25) for _ in worlds.command_periods(action))
+    assert any(periods), "it stops at the first"
+    assert np.abs(worlds.part_poses()[0, 4] - leg)[:3].max() < 1e-5, "nothing has touched it"
 
 
 def test_a_sleeping_part_wakes_when_another_falls_on_it() -> None:

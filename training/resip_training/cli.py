@@ -310,10 +310,10 @@ class BenchSoak:
 
     task: Positional[str] = "one_leg"
     """Name of the task."""
-    worlds: int = 256
+    worlds: int = 64
     """Worlds that are stepped together, in one thread."""
     steps: int = 100_000
-    """Control steps of all worlds together."""
+    """Control steps of all worlds together; the growth is that after each world's first episode."""
     json: Path | None = None
     """Write the figures here as well."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import mujoco
@@ -56,13 +57,12 @@ def _add_furniture(spec: mujoco.MjSpec, task: Task) -> None:
         placed.part.add_collision(body)
 
 
-def _set_masses(spec: mujoco.MjSpec, task: Task) -> None:
-    """Scale densities so that each part weighs what the real one does, spread over its collision volume."""
+def set_masses(spec: mujoco.MjSpec, masses_kg: Mapping[str, float]) -> None:
+    """Scale the densities of bodies so that each weighs what it should, spread over its collision volume."""
     model = spec.compile()
-    for placed in task.parts:
-        body = spec.body(placed.name)
-        factor = placed.part.mass_kg / model.body(placed.name).mass[0]
-        for geom in body.geoms:
+    for name, mass_kg in masses_kg.items():
+        factor = mass_kg / model.body(name).mass[0]
+        for geom in spec.body(name).geoms:
             geom.density *= factor
 
 
@@ -85,7 +85,7 @@ def describe(
     spec.modelname = task.name
     set_options(spec, timestep_s or task.timestep_s)
     _add_furniture(spec, task)
-    _set_masses(spec, task)
+    set_masses(spec, {placed.name: placed.part.mass_kg for placed in task.parts})
     drives.add_drive(spec, drive)
     if visual:
         from resip_training.sim import visuals  # meshes are converted at first use: only when wanted

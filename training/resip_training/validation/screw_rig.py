@@ -36,7 +36,10 @@ def as_in_training(spec: mujoco.MjSpec, body: mujoco.MjsBody, part: Part) -> Non
 
 
 class ScrewRig:
-    """Top fixed; the leg is free, or held by a hand that gives way sideways and turns it about its axis."""
+    """Top fixed; the leg is free, or held by a hand that gives way sideways and turns it about its axis.
+
+    The leg has the density of water and weighs 62 to 65 g: a hand that holds it would move with it.
+    """
 
     def __init__(self, held: bool = True, add_collision: AddCollision = as_in_training) -> None:
         spec = mujoco.MjSpec()
