@@ -44,7 +44,7 @@ class Backend(ABC):
         model: mujoco.MjModel,
         state: Mapping[str, Any],
         tendon_rows: Any,
-        damping: Any,
+        dofs: Mapping[str, Any],
     ) -> None:
         """Attach the controller to the arrays that the physics reads and writes, one row a world.
 
@@ -54,7 +54,7 @@ class Backend(ABC):
           model: the scene.
           state: the fields ``STATE_FIELDS``.
           tendon_rows: coefficients ``(n, 42)`` of the impedance drive's tendons; None for another drive.
-          damping: of the degrees of freedom ``(n, nv)``; None where the task holds no part.
+          dofs: the fields ``hold.HELD`` of the degrees of freedom, each ``(n, nv)``; empty where the task holds no part.
         """
         self.task, self.level, self.model = task, level, model
         self._state = dict(state)
@@ -67,7 +67,7 @@ class Backend(ABC):
         self._arm = ArmDrive(self._ctrl, tendon_rows)
         self._fingers = FingerRamp(self.count, task.gripper_open_m, kind=self.qpos)
         self._servo = PoseServo(self.count, kind=self.qpos)
-        self._damping = damping
+        self._dofs = dict(dofs)
         self._held = arrays.like(np.zeros(self.count), self.qpos, bool)
         self._substeps = round(COMMAND_PERIOD_S / task.timestep_s)
 
@@ -123,17 +123,21 @@ class Backend(ABC):
 
     def _hold(self, held: Any) -> None:
         """Hold the task's part in the worlds where ``held`` ``(n,)``, and let it go in the others."""
-        if self._damping is not None:
-            self._held = held
-            dofs = self._parts[self._held_index()][1]
-            free = arrays.constant(self.model.dof_damping[dofs], self.qpos)
-            self._damping[:, dofs] = self._xp.where(held[:, None], hold.HELD_DAMPING, free)
+        if not self._dofs:
+            return
+        self._held = held
+        part = self._parts[self._held_index()][1]
+        for name, values in self._dofs.items():
+            free = arrays.constant(getattr(self.model, name)[part], self.qpos)
+            values[:, part] = self._xp.where(held[:, None], hold.HELD[name], free)
 
     def _release_near(self) -> None:
-        if self._damping is not None:
-            part_m = self.qpos[:, self._parts[self._held_index()][0]][:, :3]
-            near = hold.is_near(panda.ee_pose(self.qpos[:, : panda.DOF]).position, part_m)
-            self._hold(self._held & ~near)
+        if not self._dofs:
+            return
+        qpos, qvel = self._parts[self._held_index()]
+        near = hold.is_near(panda.ee_pose(self.qpos[:, : panda.DOF]).position, self.qpos[:, qpos][:, :3])
+        self.qvel[:, qvel.start] += hold.WAKING_M_S * (self._held & near)
+        self._hold(self._held & ~near)
 
     def _held_index(self) -> int:
         return self.task.part_names.index(str(self.task.held_part))
@@ -169,7 +173,8 @@ class Backend(ABC):
         """Everything that decides how the worlds go on, each entry ``(count, ...)``; named alike in all backends."""
         physics = {name: arrays.copy(values) for name, values in self._state.items()}
         fingers = {"finger_target_m": self._fingers.target_m, "finger_goal_m": self._fingers.goal_m}
-        return physics | _prefixed("servo_", self._servo.snapshot()) | {k: arrays.copy(v) for k, v in fingers.items()}
+        others = fingers | {"held": self._held}
+        return physics | _prefixed("servo_", self._servo.snapshot()) | {k: arrays.copy(v) for k, v in others.items()}
 
     def restore(self, state: Mapping[str, Any], mask: Any) -> None:
         """Put the worlds where ``mask`` ``(count,)`` holds back to where a ``snapshot`` of as many was taken."""
@@ -180,6 +185,7 @@ class Backend(ABC):
             {name.removeprefix("servo_"): values for name, values in blended.items() if name.startswith("servo_")}
         )
         self._fingers.target_m, self._fingers.goal_m = blended["finger_target_m"], blended["finger_goal_m"]
+        self._hold(blended["held"])
 
     def _blend(self, mask: Any, there: Any, elsewhere: Any) -> Any:
         return self._xp.where(mask.reshape(-1, *[1] * (elsewhere.ndim - 1)), there, elsewhere)

@@ -1,17 +1,22 @@
 """Holding a part that would roll away until the gripper comes near, as the reference does with the lamp's bulb.
 
-The reference rewrites the part's pose before every physics step. Here its joint is damped so strongly that it
-stays: nothing jumps when it is let go, and a hand that runs into it feels a wall.
+The reference rewrites the part's pose before every physics step. Here its joint is made so heavy and so strongly
+damped that it stays: nothing jumps when it is let go, and a hand that runs into it feels a wall. Damping alone would
+not do: contacts are solved with the part's own inertia, and throw a light part that is slowed down abruptly.
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Final
 
 from resip import arrays
 
-#: N s/m and N m s/rad: 10 N move a held part by 0.1 mm in a second.
-HELD_DAMPING: Final = 1.0e5
+#: Fields of the model, and what they are for the degrees of freedom of a held part: N s/m and N m s/rad, so that 10 N
+#: move it by 0.1 mm in a second; kg and kg m2, added to the part's own.
+HELD: Final = MappingProxyType({"dof_damping": 1.0e5, "dof_armature": 100.0})
+#: Any motion wakes a sleeping part: one that is let go of must find out by itself whether it rolls.
+WAKING_M_S: Final = 1e-9
 _NEAR_M: Final = 0.03
 
 

@@ -25,7 +25,7 @@ from resip import arrays
 from resip.control import panda
 from resip.errors import ResipError
 
-from resip_training.sim import randomize, scene, warp_kernels
+from resip_training.sim import hold, randomize, scene, warp_kernels
 from resip_training.sim.backend import STATE_FIELDS, Backend
 from resip_training.sim.drive import TENDON_DRIVES, Drive
 from resip_training.sim.task import Randomness, Task
@@ -83,9 +83,10 @@ class WarpWorlds(Backend):
             )
             self._rows = warp.zeros((count, _TENDONS, panda.DOF), dtype=float)
             self._deepest = warp.zeros(count, dtype=float)
-            damping = warp.array(np.tile(model.dof_damping, (count, 1)), dtype=float)
+            dofs = {name: warp.array(np.tile(getattr(model, name), (count, 1)), dtype=float) for name in hold.HELD}
         self._model.opt.warn_overflow = 0  # the alarm tells
-        self._model.dof_damping = damping
+        for name, values in dofs.items():
+            setattr(self._model, name, values)
         self._has_tendons = drive == "impedance"
         self._model.callback.control = self._on_substep
         state = {name: warp.to_torch(getattr(self._data, name)) for name in STATE_FIELDS}
@@ -95,7 +96,7 @@ class WarpWorlds(Backend):
             model,
             state | {"time": torch.zeros_like(state["time"], dtype=torch.float64)},  # a float32 clock would drift
             tendon_rows=warp.to_torch(self._rows).view(count, -1) if self._has_tendons else None,
-            damping=warp.to_torch(damping) if task.held_part else None,
+            dofs={name: warp.to_torch(values) for name, values in dofs.items()} if task.held_part else {},
         )
         self._alarm = _Alarm(warp.to_torch(self._data.overflow))
         self._starts = _Starts(task, level, drive, threads, pushes, self.qpos.device)

@@ -13,7 +13,7 @@ from resip import rotation
 from resip.control import panda
 from resip.errors import ResipError
 
-from resip_training.sim import randomize, robot, scene
+from resip_training.sim import hold, randomize, robot, scene
 from resip_training.sim.backend import FALLEN_BELOW_M, FINGERS, STATE_FIELDS, Backend, to_mujoco
 from resip_training.sim.drive import Drive
 from resip_training.sim.task import Randomness, Task
@@ -64,7 +64,7 @@ class Worlds(Backend):
             built,
             state={name: self.batch.bind(name) for name in STATE_FIELDS},
             tendon_rows=self.batch.expand("wrap_prm") if drive == "impedance" else None,
-            damping=self.batch.expand("dof_damping") if task.held_part else None,
+            dofs={name: self.batch.expand(name) for name in hold.HELD} if task.held_part else {},
         )
         self._arm_geoms = _geoms_of(built, robot.MOVING_BODIES)
         self._view = mujoco.MjData(built)
