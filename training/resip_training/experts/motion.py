@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,9 @@ class Pace:
     down_m: float = np.inf
     """Greatest lead downwards: to come down slowly while the aim is corrected at full pace."""
 
+
+#: Heading of the downward gripper's x axis in the middle of the wrist's range; turns are centred on it.
+NEUTRAL_YAW_RAD: Final = np.deg2rad(53.0)
 
 TRAVEL = Pace(0.04, 0.30)
 CONTACT = Pace(0.010, 0.12)

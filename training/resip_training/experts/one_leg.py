@@ -56,9 +56,7 @@ _CLEAR_M: Final = 0.07  # between a hand and what it has let go of
 _VERTICAL_COSINE: Final = 0.94
 
 _TURN_RAD: Final = np.deg2rad(100.0)
-#: Heading of the gripper's x axis in the middle of the wrist's range; turns are centred on it.
-_NEUTRAL_YAW_RAD: Final = np.deg2rad(53.0)
-_TURN_END_RAD: Final = _NEUTRAL_YAW_RAD - _TURN_RAD / 2
+_TURN_END_RAD: Final = motion.NEUTRAL_YAW_RAD - _TURN_RAD / 2
 _TURN_DONE_RAD: Final = 0.08
 _TURN_PACE: Final = motion.Pace(0.02, 0.35)
 _PRESS_M: Final = 0.004
@@ -208,7 +206,7 @@ def _screw(scene: Scene) -> Array:
 
 def _face(scene: Scene) -> int:
     """Which of the leg's four faces lets the longest turn fit around the wrist's middle; the hand's own, if close."""
-    wanted = _NEUTRAL_YAW_RAD + _TURN_RAD / 2
+    wanted = motion.NEUTRAL_YAW_RAD + _TURN_RAD / 2
 
     def cost(face: int) -> float:
         """Turn (rad) away from the wanted heading, and a share of that from the hand's own."""

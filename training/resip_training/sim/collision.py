@@ -20,7 +20,8 @@ _LIGHT_SOLIMP: Final = (0.995, 0.999, 0.0001, 0.5, 2.0)
 _PART_FRICTION: Final = 0.15  # reference: parts 0.15
 _TABLE_FRICTION: Final = 0.10  # reference: table 0.10
 _FINGER_FRICTION: Final = 0.8
-_ROLLING_M: Final = 0.0001  # MuJoCo's default, which only contacts of 6 dimensions have
+#: MuJoCo's defaults; contacts of fewer than 4 and 6 dimensions leave them out.
+_TORSIONAL_M, _ROLLING_M = 0.005, 0.0001
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class Collides:
     friction: float
     priority: int = 0
     solimp: tuple[float, ...] = _PART_SOLIMP
+    torsional_m: float = _TORSIONAL_M
     rolling_m: float = _ROLLING_M
-    """Lever arm of the rolling resistance."""
+    """Lever arms of the resistance to spinning and to rolling."""
 
     def __or__(self, other: Collides) -> Collides:
         """Collide as both do, with this one's friction."""
@@ -43,6 +45,7 @@ class Collides:
             self.friction,
             self.priority,
             self.solimp,
+            self.torsional_m,
             self.rolling_m,
         )
 
@@ -52,7 +55,7 @@ class Collides:
         return {
             "contype": self.contype,
             "conaffinity": self.conaffinity,
-            "friction": (self.friction, 0.005, self.rolling_m),
+            "friction": (self.friction, self.torsional_m, self.rolling_m),
             "priority": self.priority,
             "condim": dimensions,
             "solref": _PART_SOLREF,
@@ -70,6 +73,9 @@ LIGHT: Final = Collides(_SOLID_BIT, _SOLID_BIT, 0.25, solimp=_LIGHT_SOLIMP)
 FINGER: Final = Collides(_SOLID_BIT | _FINGER_BIT, _SOLID_BIT, _FINGER_FRICTION, priority=1)
 #: Round parts that would roll off the table without any resistance.
 ROLLING: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION, rolling_m=0.002)
+#: A round surface where fingers grip it, beside the one that meets the rest: soft fingertips touch it with a patch
+#: that holds it against turning, where the single contact of a sphere would let it creep.
+GRIPPED: Final = Collides(0, _FINGER_BIT, _FINGER_FRICTION, priority=2, solimp=_LIGHT_SOLIMP, torsional_m=0.01)
 HAND: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION)
 #: Threads meet threads, pegs and rings only, so that nothing else tests their many capsules.
 THREAD: Final = Collides(_THREAD_BIT, _THREAD_BIT, _PART_FRICTION)

@@ -14,7 +14,7 @@ import numpy as np
 from resip import rotation
 
 from resip_training.sim import threads
-from resip_training.sim.collision import PART, ROLLING, THREAD
+from resip_training.sim.collision import GRIPPED, PART, ROLLING, THREAD
 from resip_training.sim.frames import from_april_euler
 from resip_training.sim.parts import Part, add_box, add_capsule, add_ring, add_sphere
 from resip_training.sim.task import PlacedPart, Randomness, Relation, Task
@@ -67,6 +67,7 @@ def _add_base(body: mujoco.MjsBody) -> None:
 def _add_bulb(body: mujoco.MjsBody) -> None:
     hollow = 1 - (_GLOBE_INNER_RADIUS_M / _GLOBE_RADIUS_M) ** 3
     add_sphere(body, (0.0, _GLOBE_Y_M, 0.0), _GLOBE_RADIUS_M, ROLLING, density_kg_m3=1000.0 * hollow)
+    add_sphere(body, (0.0, _GLOBE_Y_M, 0.0), _GLOBE_RADIUS_M, GRIPPED, density_kg_m3=0.0)
     neck_y, neck_half = _middle(_NECK_Y_M)
     add_box(body, (0.0, neck_y, 0.0), (_NECK_HALF_M, neck_half, _NECK_HALF_M), PART)
     _add_shoulder(body)
