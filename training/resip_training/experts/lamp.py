@@ -62,8 +62,12 @@ _TURN_END_RAD: Final = motion.NEUTRAL_YAW_RAD - _TURN_RAD / 2
 _TURN_DONE_RAD: Final = 0.08
 _TURN_PACE: Final = motion.Pace(0.02, 0.35)
 _PRESS_M: Final = 0.004
+#: The base slides along with the hand that screws; it is led back here (x, y), by this much at a time.
+_WORKPLACE_M: Final = LAMP.parts[0].nominal.position[:2]
+_PULL_M: Final = 0.003
 
 _RISE_M: Final = 0.045  # of the fingertip above the globe's centre: the fingers have then left the bulb
+_LOWER_HOOD: Final = motion.Pace(0.04, 0.30, down_m=0.02)
 _HOOD_CARRY_M: Final = 0.110  # its lower end then passes over the bulb
 
 
@@ -208,8 +212,9 @@ def _screw(scene: Scene) -> Array:
     left_rad = motion.wrapped(motion.yaw(scene.ee.matrix) - _TURN_END_RAD)
     if _holds_bulb(scene) and left_rad > _TURN_DONE_RAD:
         turned = rotation.matrix_from_rotvec(-min(left_rad, 0.35) * _UP) @ scene.ee.matrix
-        seat_m = motion.compose(scene.parts[BASE], _BULB_SEAT).position
-        center = np.append(seat_m[:2], scene.ee.position[2] - _PRESS_M)
+        base_m = scene.parts[BASE].position[:2]
+        back_m = np.clip(_WORKPLACE_M - base_m, -_PULL_M, _PULL_M)
+        center = np.append(base_m + back_m, scene.ee.position[2] - _PRESS_M)
         return motion.towards(scene, spaces.Pose(center, turned), CLOSE, _TURN_PACE)
     if scene.width_m < _OPEN_WIDTH_M and left_rad < _TURN_RAD / 4:
         return motion.towards(scene, scene.ee, OPEN, TRAVEL)
@@ -254,8 +259,8 @@ def _place_hood(scene: Scene) -> Array:
     hood = scene.parts[HOOD]
     seat_m = motion.compose(scene.parts[BASE], _HOOD_SEAT).position
     x, y, height = hood.position - seat_m
-    clearance_m = min(20.0 * max(0.0, float(np.hypot(x, y)) - 0.002), _HOOD_CARRY_M)
+    clearance_m = min(20.0 * max(0.0, float(np.hypot(x, y)) - 0.004), _HOOD_CARRY_M)
     if height < clearance_m - 0.02:
         return motion.towards(scene, motion.raised(scene.ee, 0.12), CLOSE, TRAVEL)
     goal = _carried(scene, hood, _upright(hood, -hood.matrix[:, 1]), seat_m + (clearance_m - 0.002) * _UP)
-    return motion.towards(scene, goal, CLOSE, TRAVEL)
+    return motion.towards(scene, goal, CLOSE, _LOWER_HOOD)

@@ -71,10 +71,10 @@ PART: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION)
 LIGHT: Final = Collides(_SOLID_BIT, _SOLID_BIT, 0.25, solimp=_LIGHT_SOLIMP)
 #: Fingers grip: their friction decides, with torsional friction.
 FINGER: Final = Collides(_SOLID_BIT | _FINGER_BIT, _SOLID_BIT, _FINGER_FRICTION, priority=1)
-#: Round parts that would roll off the table without any resistance.
-ROLLING: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION, rolling_m=0.002)
-#: A round surface where fingers grip it, beside the one that meets the rest: soft fingertips touch it with a patch
-#: that holds it against turning, where the single contact of a sphere would let it creep.
+#: Round parts, which would roll off the table without any resistance.
+ROUND: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION, rolling_m=0.002)
+#: Where fingers grip a part at a point or a line, beside the shape that meets the rest: soft fingertips would hold it
+#: by a patch, and a contact of default stiffness lets it creep out of the hand.
 GRIPPED: Final = Collides(0, _FINGER_BIT, _FINGER_FRICTION, priority=2, solimp=_LIGHT_SOLIMP, torsional_m=0.01)
 HAND: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION)
 #: Threads meet threads, pegs and rings only, so that nothing else tests their many capsules.

@@ -14,7 +14,7 @@ import numpy as np
 from resip import rotation
 
 from resip_training.sim import threads
-from resip_training.sim.collision import GRIPPED, PART, ROLLING, THREAD
+from resip_training.sim.collision import GRIPPED, PART, ROUND, THREAD, Collides
 from resip_training.sim.frames import from_april_euler
 from resip_training.sim.parts import Part, add_box, add_capsule, add_ring, add_sphere
 from resip_training.sim.task import PlacedPart, Randomness, Relation, Task
@@ -42,6 +42,7 @@ _HOOD_WALL_M = 0.004
 #: Not a multiple of four: the base's four corners then hold the hood at nearly the same height however it is turned.
 _HOOD_BOXES = 14
 _HOOD_FEET, _HOOD_FOOT_M = 6, 0.002
+_HOOD_GRIP_M = 0.030
 
 
 def _middle(span_m: tuple[float, float]) -> tuple[float, float]:
@@ -66,7 +67,7 @@ def _add_base(body: mujoco.MjsBody) -> None:
 
 def _add_bulb(body: mujoco.MjsBody) -> None:
     hollow = 1 - (_GLOBE_INNER_RADIUS_M / _GLOBE_RADIUS_M) ** 3
-    add_sphere(body, (0.0, _GLOBE_Y_M, 0.0), _GLOBE_RADIUS_M, ROLLING, density_kg_m3=1000.0 * hollow)
+    add_sphere(body, (0.0, _GLOBE_Y_M, 0.0), _GLOBE_RADIUS_M, ROUND, density_kg_m3=1000.0 * hollow)
     add_sphere(body, (0.0, _GLOBE_Y_M, 0.0), _GLOBE_RADIUS_M, GRIPPED, density_kg_m3=0.0)
     neck_y, neck_half = _middle(_NECK_Y_M)
     add_box(body, (0.0, neck_y, 0.0), (_NECK_HALF_M, neck_half, _NECK_HALF_M), PART)
@@ -80,15 +81,27 @@ def _add_shoulder(body: mujoco.MjsBody) -> None:
     angles = 2 * np.pi * np.arange(_SHOULDER_CAPSULES + 1) / _SHOULDER_CAPSULES
     corners = [(_SHOULDER_RADIUS_M * np.cos(a), _SHOULDER_Y_M, _SHOULDER_RADIUS_M * np.sin(a)) for a in angles]
     for start, end in zip(corners, corners[1:], strict=False):
-        add_capsule(body, start, end, _SHOULDER_TUBE_M, ROLLING)
+        add_capsule(body, start, end, _SHOULDER_TUBE_M, ROUND)
 
 
 def _add_hood(body: mujoco.MjsBody) -> None:
-    """A truncated cone, open at both ends: leaning boxes whose inner faces touch the inner cone, and feet."""
+    """A truncated cone, open at both ends, on feet that spare the table the contacts of all its boxes."""
+    (top, bottom), (_, wide) = _HOOD_Y_M, _HOOD_RADII_M
+    _add_cone(body, (top, bottom - _HOOD_FOOT_M), PART, density_kg_m3=1000.0)
+    _add_cone(body, (top, top + _HOOD_GRIP_M), GRIPPED, density_kg_m3=0.0)
+    for angle in 2 * np.pi * np.arange(_HOOD_FEET) / _HOOD_FEET:
+        x, y, z = rotation.matrix_from_rotvec([0.0, angle, 0.0]) @ [wide + _HOOD_WALL_M / 2, bottom, 0.0]
+        add_sphere(body, (x, y - _HOOD_FOOT_M, z), _HOOD_FOOT_M, PART)
+
+
+def _add_cone(
+    body: mujoco.MjsBody, span_y_m: tuple[float, float], collides: Collides, density_kg_m3: float
+) -> None:
+    """The hood's wall between two heights: leaning boxes whose inner faces touch the inner cone."""
     (top, bottom), (narrow, wide) = _HOOD_Y_M, _HOOD_RADII_M
     slope_rad = np.arctan2(wide - narrow, bottom - top)
     lean = rotation.matrix_from_rotvec([0.0, 0.0, -slope_rad])
-    middle, half_height = _middle((top, bottom - _HOOD_FOOT_M))
+    middle, half_height = _middle(span_y_m)
     radius = narrow + (middle - top) * np.tan(slope_rad) + _HOOD_WALL_M / 2
     half = (_HOOD_WALL_M / 2, half_height / np.cos(slope_rad), wide * np.tan(np.pi / _HOOD_BOXES))
     for angle in 2 * np.pi * np.arange(_HOOD_BOXES) / _HOOD_BOXES:
@@ -98,11 +111,9 @@ def _add_hood(body: mujoco.MjsBody) -> None:
             pos=around @ [radius, middle, 0.0],
             quat=rotation.quat_from_matrix(around @ lean)[[3, 0, 1, 2]],
             size=half,
-            **PART.geom_fields(),
+            density=density_kg_m3,
+            **collides.geom_fields(),
         )
-    for angle in 2 * np.pi * np.arange(_HOOD_FEET) / _HOOD_FEET:
-        x, y, z = rotation.matrix_from_rotvec([0.0, angle, 0.0]) @ [wide + _HOOD_WALL_M / 2, bottom, 0.0]
-        add_sphere(body, (x, y - _HOOD_FOOT_M, z), _HOOD_FOOT_M, PART)
 
 
 LAMP_BASE: Final = Part("lamp_base", "lamp/lamp_base", 0.05965, _add_base)
