@@ -13,6 +13,7 @@ from resip import rotation, spaces
 
 from resip_training.experts import motion
 from resip_training.experts.motion import CONTACT, TRAVEL, Scene
+from resip_training.sim import scene as scene_geometry
 from resip_training.sim import threads
 from resip_training.sim.tasks.lamp import LAMP
 
@@ -36,6 +37,16 @@ _HOOD_WIDTH_M: Final = (0.052, 0.0655)  # and on the hood, 60 mm wide at its upp
 _OPEN_WIDTH_M: Final = 0.067
 _CLEAR_M: Final = 0.07  # between a hand and what it has let go of
 _VERTICAL_COSINE: Final = 0.94
+
+_BASE_HALF_M, _BASE_ON_TABLE_M = 0.04235, 0.0152  # aimed at 2 mm below its height, so that it is not dragged up
+_WALL_HALF_M: Final = 0.01
+_CORNER_GAP_M: Final = 0.002
+_CORNER_GAP_RELEASED_M: Final = 0.012  # near enough for a base that was let go of early
+_CORNER_OVERSHOOT_M: Final = 0.015
+_SLOW_WITHIN_M: Final = 0.020
+_NUDGE: Final = motion.Pace(0.004, 0.06)
+_PLATE_LOCAL_M: Final = np.array([0.0, -0.0435, 0.0])
+_PLATE_WIDTH_M: Final = (0.051, 0.0565)  # what a gripper closed on the 55.2 mm plate reads
 
 #: The lying bulb is gripped this far up its axis: the pads hold the globe, and the fingertip is near enough to free it.
 _GRIP_LOCAL_M: Final = np.array([0.0, 0.028, 0.0])
@@ -62,10 +73,7 @@ _TURN_END_RAD: Final = motion.NEUTRAL_YAW_RAD - _TURN_RAD / 2
 _TURN_DONE_RAD: Final = 0.08
 _TURN_PACE: Final = motion.Pace(0.02, 0.35)
 _PRESS_M: Final = 0.004
-#: The base slides along with the hand that screws; it is led back here (x, y), by this much at a time.
-_WORKPLACE_M: Final = LAMP.parts[0].nominal.position[:2]
-_PULL_M: Final = 0.003
-
+_PUSH_M: Final = 0.001  # into the corner
 _RISE_M: Final = 0.045  # of the fingertip above the globe's centre: the fingers have then left the bulb
 _LOWER_HOOD: Final = motion.Pace(0.04, 0.30, down_m=0.02)
 _HOOD_CARRY_M: Final = 0.110  # its lower end then passes over the bulb
@@ -77,9 +85,17 @@ def act(scene: Scene) -> Array:
         return _place_hood(scene)
     if _holds_bulb(scene) and not _let_in(scene):
         return _insert_bulb(scene)
-    if not bulb_inserted(scene):
-        return _pick_bulb(scene)
-    return _pick_hood(scene) if bulb_screwed(scene) else _screw(scene)
+    if bulb_inserted(scene):
+        return _pick_hood(scene) if bulb_screwed(scene) else _screw(scene)
+    if not base_cornered(scene):
+        return _corner_base(scene)
+    return _leave_base(scene) if _at_base(scene) else _pick_bulb(scene)
+
+
+def base_cornered(scene: Scene) -> bool:
+    """Whether the base stands in the obstacle's front left corner, which holds it while the bulb is screwed in."""
+    gap = _corner(scene) - scene.parts[BASE].position[:2]
+    return bool(np.all(np.abs(gap) < (_CORNER_GAP_M if _holds_base(scene) else _CORNER_GAP_RELEASED_M)))
 
 
 def bulb_above_seat(scene: Scene) -> Array:
@@ -161,6 +177,55 @@ def _carried(scene: Scene, part: spaces.Pose, turn: Array, position_m: Array) ->
     return motion.compose(spaces.Pose(position_m, turn @ part.matrix), motion.relative(part, scene.ee))
 
 
+# ---- the base ----
+
+
+def _corner(scene: Scene) -> Array:
+    """Where the base's centre stands (x, y) when it touches the front and the left wall."""
+    front_m = scene.obstacle_m[0] - _WALL_HALF_M - _BASE_HALF_M
+    left_center_m = scene_geometry.OBSTACLE_WALLS["obstacle_left"][0][1]
+    return np.array([front_m, scene.obstacle_m[1] + left_center_m - _WALL_HALF_M - _BASE_HALF_M])
+
+
+def _plate_grip(scene: Scene) -> spaces.Pose:
+    """From above on the base's upper plate, across the pair of sides that the wrist reaches best."""
+    base = scene.parts[BASE]
+    yaws = motion.yaw(base.matrix) + np.arange(4) * np.pi / 2
+    best = min(yaws, key=lambda yaw: abs(motion.wrapped(yaw - motion.NEUTRAL_YAW_RAD)))
+    return spaces.Pose(_at_local(base, _PLATE_LOCAL_M).position, _downward(best))
+
+
+def _at_base(scene: Scene) -> bool:
+    """Whether the hand is at the base's plate, or has not yet risen clear of it."""
+    x, y, height = scene.ee.position - _plate_grip(scene).position
+    return bool(np.hypot(x, y) < 0.025 and height < _CLEAR_M - 0.01)
+
+
+def _holds_base(scene: Scene) -> bool:
+    return _at_base(scene) and _PLATE_WIDTH_M[0] < scene.width_m < _PLATE_WIDTH_M[1]
+
+
+def _corner_base(scene: Scene) -> Array:
+    """Grip the base by its plate and drag it into the corner: to the left wall, then along it."""
+    if not _holds_base(scene):
+        return _grasp(scene, _plate_grip(scene))
+    base = scene.parts[BASE]
+    gap = _corner(scene) - base.position[:2]
+    ahead_m = min(gap[0], max(0.0, gap[0] - 3.0 * max(0.0, gap[1] - 0.02)))
+    goal_m = np.append(base.position[:2] + [ahead_m, gap[1]] + _CORNER_OVERSHOOT_M, _BASE_ON_TABLE_M)
+    askew_rad = (motion.yaw(base.matrix) + np.pi / 4) % (np.pi / 2) - np.pi / 4
+    goal = _carried(scene, base, rotation.matrix_from_rotvec(-askew_rad * _UP), goal_m)
+    near = np.linalg.norm(gap) < _SLOW_WITHIN_M
+    return motion.towards(scene, goal, CLOSE, _NUDGE if near else CONTACT)
+
+
+def _leave_base(scene: Scene) -> Array:
+    """Open where the plate is, then rise."""
+    grip = _plate_grip(scene)
+    goal = grip if scene.width_m < _OPEN_WIDTH_M else motion.raised(grip, _CLEAR_M)
+    return motion.towards(scene, goal, OPEN, TRAVEL)
+
+
 # ---- the bulb ----
 
 
@@ -212,9 +277,7 @@ def _screw(scene: Scene) -> Array:
     left_rad = motion.wrapped(motion.yaw(scene.ee.matrix) - _TURN_END_RAD)
     if _holds_bulb(scene) and left_rad > _TURN_DONE_RAD:
         turned = rotation.matrix_from_rotvec(-min(left_rad, 0.35) * _UP) @ scene.ee.matrix
-        base_m = scene.parts[BASE].position[:2]
-        back_m = np.clip(_WORKPLACE_M - base_m, -_PULL_M, _PULL_M)
-        center = np.append(base_m + back_m, scene.ee.position[2] - _PRESS_M)
+        center = np.append(_corner(scene) + _PUSH_M, scene.ee.position[2] - _PRESS_M)
         return motion.towards(scene, spaces.Pose(center, turned), CLOSE, _TURN_PACE)
     if scene.width_m < _OPEN_WIDTH_M and left_rad < _TURN_RAD / 4:
         return motion.towards(scene, scene.ee, OPEN, TRAVEL)
