@@ -50,7 +50,7 @@ _PLATE_WIDTH_M: Final = (0.051, 0.0565)  # what a gripper closed on the 55.2 mm 
 
 #: The lying bulb is gripped this far up its axis: the pads hold the globe, and the fingertip is near enough to free it.
 _GRIP_LOCAL_M: Final = np.array([0.0, 0.028, 0.0])
-_TILT_RAD: Final = np.deg2rad(50.0)
+_TILT_RAD: Final = np.deg2rad(40.0)
 _CARRY_HEIGHT_M: Final = 0.050
 _PEG_TIP_LOCAL_M: Final = np.array([0.0, -0.053, 0.0])
 _PEG_IN_SOCKET_Y_M: Final = -0.034  # the socket reaches from -0.0458 to -0.0148
@@ -221,8 +221,7 @@ def _corner_base(scene: Scene) -> Array:
 
 def _leave_base(scene: Scene) -> Array:
     """Open where the plate is, then rise."""
-    grip = _plate_grip(scene)
-    goal = grip if scene.width_m < _OPEN_WIDTH_M else motion.raised(grip, _CLEAR_M)
+    goal = scene.ee if scene.width_m < _OPEN_WIDTH_M else motion.raised(scene.ee, _CLEAR_M)
     return motion.towards(scene, goal, OPEN, TRAVEL)
 
 

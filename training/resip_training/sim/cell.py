@@ -52,7 +52,7 @@ class Cell:
         self._images = images
         self._time_offset_s = 0.0
         self._parts_qpos = panda.DOF + 2  # free joints follow arm and fingers
-        self._free_damping = self.model.dof_damping.copy()
+        self._free = self.model.dof_damping.copy(), self.model.dof_armature.copy()
         self._held = False
         self.seed = 0
         self.reset(0)
@@ -148,10 +148,10 @@ class Cell:
     def _hold(self, held: bool) -> None:
         """Hold the part that would roll away, or let it go."""
         self._held = held
-        self.model.dof_damping[:] = self._free_damping
+        self.model.dof_damping[:], self.model.dof_armature[:] = self._free
         if held:
             _, dofs = free_joints(self.model, (str(self.task.held_part),))[0]
-            self.model.dof_damping[dofs] = hold.HELD_DAMPING
+            self.model.dof_damping[dofs], self.model.dof_armature[dofs] = hold.HELD_DAMPING, hold.HELD_ARMATURE
 
     def render(self, camera: str) -> NDArray[np.uint8]:
         """The view of ``camera`` ("front" or "wrist"), rgb8, ``(240, 320, 3)``."""

@@ -63,7 +63,7 @@ class Worlds:
         self._fingers = FingerRamp(count, task.gripper_open_m)
         self._servo = PoseServo(count)
         self._damping = self.batch.expand("dof_damping") if task.held_part else None
-        self._free_damping = self.model.dof_damping.copy()
+        self._armature = self.batch.expand("dof_armature") if task.held_part else None
         self._held = np.zeros(count, dtype=bool)
         self._view = mujoco.MjData(self.model)
         self._substeps = round(COMMAND_PERIOD_S / task.timestep_s)
@@ -79,14 +79,14 @@ class Worlds:
         draws = {int(i): np.random.default_rng(seed) for i, seed in zip(ids, seeds, strict=True)}
         waiting = ids
         for _ in range(_MAX_TRIES):
-            self._release(waiting)
+            self._set_held(waiting, False)
             self.batch.reset(waiting, stage=mujoco.mjtStage.mjSTAGE_NONE)
             for i in waiting:
                 self._place(int(i), draws[int(i)])
             self._settle(waiting)
             waiting = np.array([i for i in waiting if not self._valid_start(int(i))], dtype=np.int64)
             if not len(waiting):
-                self._hold(ids)
+                self._set_held(ids, True)
                 return
         raise ResipError(f"{self.task.name}: no start without overlapping parts in {_MAX_TRIES} tries")
 
@@ -136,21 +136,19 @@ class Worlds:
 
     # ---- the part that is held ----
 
-    def _hold(self, ids: Ids) -> None:
-        if self._damping is not None:
-            self._held[ids] = True
-            self._damping[ids, self._held_dofs()] = hold.HELD_DAMPING
-
-    def _release(self, ids: Ids) -> None:
-        if self._damping is not None:
-            self._held[ids] = False
-            self._damping[ids, self._held_dofs()] = self._free_damping[self._held_dofs()]
+    def _set_held(self, ids: Ids, held: bool) -> None:
+        if self._damping is None or self._armature is None:
+            return
+        dofs = self._held_dofs()
+        self._held[ids] = held
+        self._damping[ids, dofs] = hold.HELD_DAMPING if held else self.model.dof_damping[dofs]
+        self._armature[ids, dofs] = hold.HELD_ARMATURE if held else self.model.dof_armature[dofs]
 
     def _release_near(self) -> None:
         if self._damping is not None and self._held.any():
             part = self.qpos[:, self._held_qpos()][:, :3]
             near = hold.is_near(panda.ee_pose(self.qpos[:, : panda.DOF]).position, part)
-            self._release(np.flatnonzero(self._held & near))
+            self._set_held(np.flatnonzero(self._held & near), False)
 
     def _held_index(self) -> int:
         return self.task.part_names.index(str(self.task.held_part))
@@ -224,6 +222,7 @@ class Worlds:
     def snapshot(self) -> dict[str, Array]:
         """Everything that decides how the worlds go on, each entry ``(count, ...)``."""
         state = {name: np.array(self.batch.bind(name)) for name in _STATE_FIELDS}
+        state["held"] = self._held.copy()
         return state | {f"servo_{k}": v for k, v in self._servo.snapshot().items()} | self._finger_state()
 
     def _finger_state(self) -> dict[str, Array]:
@@ -233,6 +232,8 @@ class Worlds:
         """Put the worlds ``ids`` back to where a ``snapshot`` of as many worlds was taken."""
         for name in _STATE_FIELDS:
             self.batch.bind(name)[ids] = state[name][ids]
+        self._set_held(ids[state["held"][ids]], True)
+        self._set_held(ids[~state["held"][ids]], False)
         self._servo.restore({k.removeprefix("servo_"): v for k, v in state.items() if k.startswith("servo_")}, ids)
         self._fingers.target_m[ids], self._fingers.goal_m[ids] = (
             state["finger_target_m"][ids],
