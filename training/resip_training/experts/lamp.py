@@ -233,7 +233,7 @@ def _pick_bulb(scene: Scene) -> Array:
     bulb = scene.parts[BULB]
     axis = rotation.normalize(bulb.matrix[:, 1] * np.array([1.0, 1.0, 0.0]))
     approach = np.cos(_TILT_RAD) * _DOWN - np.sin(_TILT_RAD) * axis
-    grip = motion.gripper_frame(approach, np.cross(approach, axis))
+    grip = motion.gripper_frame(approach, np.cross(_UP, -axis))
     return _grasp(scene, spaces.Pose(_at_local(bulb, _GRIP_LOCAL_M).position, grip))
 
 

@@ -232,8 +232,9 @@ class Worlds:
         """Put the worlds ``ids`` back to where a ``snapshot`` of as many worlds was taken."""
         for name in _STATE_FIELDS:
             self.batch.bind(name)[ids] = state[name][ids]
-        self._set_held(ids[state["held"][ids]], True)
-        self._set_held(ids[~state["held"][ids]], False)
+        held = state["held"][ids] > 0
+        self._set_held(ids[held], True)
+        self._set_held(ids[~held], False)
         self._servo.restore({k.removeprefix("servo_"): v for k, v in state.items() if k.startswith("servo_")}, ids)
         self._fingers.target_m[ids], self._fingers.goal_m[ids] = (
             state["finger_target_m"][ids],

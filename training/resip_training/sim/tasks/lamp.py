@@ -6,6 +6,7 @@ is turned over against them.
 
 from __future__ import annotations
 
+import itertools
 from types import MappingProxyType
 from typing import Final
 
@@ -82,7 +83,7 @@ def _add_bulb(body: mujoco.MjsBody) -> None:
 def _add_shoulder(body: mujoco.MjsBody) -> None:
     angles = 2 * np.pi * np.arange(_SHOULDER_CAPSULES + 1) / _SHOULDER_CAPSULES
     corners = [(_SHOULDER_RADIUS_M * np.cos(a), _SHOULDER_Y_M, _SHOULDER_RADIUS_M * np.sin(a)) for a in angles]
-    for start, end in zip(corners, corners[1:], strict=False):
+    for start, end in itertools.pairwise(corners):
         add_capsule(body, start, end, _SHOULDER_TUBE_M, ROUND)
 
 
