@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from resip import arrays, rotation, spaces
 from resip.errors import UnknownNameError
 
-from resip_training.experts import motion, one_leg, peg_hole
+from resip_training.experts import lamp, motion, one_leg, peg_hole
 from resip_training.sim.env import AssemblyEnv
 
 Array = NDArray[np.float64]
 
-EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType({"one_leg": one_leg.act, "peg_hole": peg_hole.act})
-
+EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType(
+    {"one_leg": one_leg.act, "lamp": lamp.act, "peg_hole": peg_hole.act}
+)
 
 _SLIP_STEPS: Final = 8
 

@@ -54,7 +54,7 @@ class Backend(ABC):
           model: the scene.
           state: the fields ``STATE_FIELDS``.
           tendon_rows: coefficients ``(n, 42)`` of the impedance drive's tendons; None for another drive.
-          dofs: the fields ``hold.HELD`` of the degrees of freedom, each ``(n, nv)``; empty where the task holds no part.
+          dofs: the fields ``hold.HELD`` of all degrees of freedom, each ``(n, nv)``; empty if the task holds no part.
         """
         self.task, self.level, self.model = task, level, model
         self._state = dict(state)

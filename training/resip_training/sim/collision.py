@@ -20,17 +20,22 @@ _LIGHT_SOLIMP: Final = (0.9999, 0.9999, 0.0001, 0.5, 2.0)
 _PART_FRICTION: Final = 0.15  # reference: parts 0.15
 _TABLE_FRICTION: Final = 0.10  # reference: table 0.10
 _FINGER_FRICTION: Final = 0.8
+#: MuJoCo's defaults; contacts of fewer than 4 and 6 dimensions leave them out.
+_TORSIONAL_M, _ROLLING_M = 0.005, 0.0001
 
 
 @dataclass(frozen=True)
 class Collides:
-    """A collision class: bits, sliding friction and whether its friction overrides the other's."""
+    """A collision class: bits, sliding and rolling friction, and whether its friction overrides the other's."""
 
     contype: int
     conaffinity: int
     friction: float
     priority: int = 0
     solimp: tuple[float, ...] = _PART_SOLIMP
+    torsional_m: float = _TORSIONAL_M
+    rolling_m: float = _ROLLING_M
+    """Lever arms of the resistance to spinning and to rolling."""
 
     def __or__(self, other: Collides) -> Collides:
         """Collide as both do, with this one's friction."""
@@ -40,16 +45,19 @@ class Collides:
             self.friction,
             self.priority,
             self.solimp,
+            self.torsional_m,
+            self.rolling_m,
         )
 
     def geom_fields(self) -> dict[str, Any]:
         """Keyword arguments for ``MjsBody.add_geom``."""
+        dimensions = 6 if self.rolling_m > _ROLLING_M else 4 if self.priority else 3
         return {
             "contype": self.contype,
             "conaffinity": self.conaffinity,
-            "friction": (self.friction, 0.005, 0.0001),
+            "friction": (self.friction, self.torsional_m, self.rolling_m),
             "priority": self.priority,
-            "condim": 4 if self.priority else 3,
+            "condim": dimensions,
             "solref": _PART_SOLREF,
             "solimp": self.solimp,
             "group": COLLISION_GROUP,
@@ -63,6 +71,11 @@ PART: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION)
 LIGHT: Final = Collides(_SOLID_BIT, _SOLID_BIT, 0.25, solimp=_LIGHT_SOLIMP)
 #: Fingers grip: their friction decides, with torsional friction.
 FINGER: Final = Collides(_SOLID_BIT | _FINGER_BIT, _SOLID_BIT, _FINGER_FRICTION, priority=1)
+#: Round parts, which would roll off the table without any resistance.
+ROUND: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION, rolling_m=0.002)
+#: Where fingers grip a part at a point or a line, beside the shape that meets the rest: soft fingertips would hold it
+#: by a patch, and a contact of default stiffness lets it creep out of the hand.
+GRIPPED: Final = Collides(0, _FINGER_BIT, _FINGER_FRICTION, priority=2, solimp=_LIGHT_SOLIMP, torsional_m=0.01)
 HAND: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION)
 #: Threads meet threads, pegs and rings only, so that nothing else tests their many capsules.
 THREAD: Final = Collides(_THREAD_BIT, _THREAD_BIT, _PART_FRICTION)

@@ -17,6 +17,7 @@ from resip_training.sim.collision import MATED, Collides
 Point = tuple[float, float, float]
 
 _RING_BOXES: Final = 8
+_DENSITY_KG_M3: Final = 1000.0  # MuJoCo's default
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,19 @@ def add_capsule(body: mujoco.MjsBody, start: Point, end: Point, radius_m: float,
     """Add a capsule whose half spheres are centred on ``start`` and ``end``."""
     body.add_geom(
         type=mujoco.mjtGeom.mjGEOM_CAPSULE, fromto=(*start, *end), size=(radius_m, 0.0, 0.0), **collides.geom_fields()
+    )
+
+
+def add_sphere(
+    body: mujoco.MjsBody, center: Point, radius_m: float, collides: Collides, density_kg_m3: float = _DENSITY_KG_M3
+) -> None:
+    """Add a sphere; only the ratios of a part's densities count, because a part is scaled to its mass."""
+    body.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_SPHERE,
+        pos=center,
+        size=(radius_m, 0.0, 0.0),
+        density=density_kg_m3,
+        **collides.geom_fields(),
     )
 
 

@@ -1,8 +1,9 @@
 """Screw threads as chains of capsules along a helix: native contacts, no force callback.
 
 FurnitureBench's threads are plain helical tubes, the same in every task: pitch 9.375 mm, two turns,
-right-handed, tube radius 2.19 mm, on a helix of 10.0 mm (outer thread) or 13.1 mm (inner). They overlap by
-1.3 mm radially, with about 3 mm of axial play: a leg pushed in without turning stops 6 mm high.
+right-handed, tube radius 2.19 mm (1.94 mm in the lamp's base), on a helix of 10.0 mm (outer thread) or
+13.1 mm (inner). They overlap by 1.3 mm radially, with about 3 mm of axial play: a leg pushed in without
+turning stops 6 mm high.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Helix:
     start_y_m: float
     phase_rad: float
     """Angle at ``start_y_m``."""
+    tube_radius_m: float = TUBE_RADIUS_M
 
     def points(self, phi_rad: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points ``(n, 3)`` at angles ``phi_rad`` ``(n,)`` past the start, axis at the origin."""
@@ -53,7 +55,7 @@ def add_thread(body: mujoco.MjsBody, helix: Helix, axis_x_m: float, axis_z_m: fl
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_CAPSULE,
             fromto=np.concatenate([start, end]),
-            size=(TUBE_RADIUS_M, 0.0, 0.0),
+            size=(helix.tube_radius_m, 0.0, 0.0),
             density=0.0,
             **collides.geom_fields(),
         )
