@@ -54,7 +54,7 @@ def test_a_seed_gives_the_same_episode_whatever_the_batch(env: AssemblyEnv) -> N
 def test_a_seed_gives_the_same_episode_in_worlds_that_were_used_before() -> None:
     fresh, used = AssemblyEnv("one_leg", num_envs=2, threads=1), AssemblyEnv("one_leg", num_envs=2, threads=2)
     observation, _ = used.reset(seed=1)
-    used.worlds.push(0, np.ones(5, dtype=bool), np.random.default_rng(0))
+    used.worlds.qvel[0, panda.DOF + 2 :] += 0.1
     used.step(hold(used, observation["robot_state"]))
     (again, _), (first, _) = used.reset(seed=7), fresh.reset(seed=7)
     for _ in range(5):
@@ -243,7 +243,7 @@ def test_a_part_at_rest_sleeps_until_it_is_pushed_and_sleeps_again() -> None:
 def test_a_held_part_wakes_when_it_is_let_go_of() -> None:
     task = dataclasses.replace(tasks.ONE_LEG, held_part="square_table_leg4")
     worlds = Worlds(task, 1, tasks.randomness(task, "low"))
-    worlds.reset(np.array([0]), [0])
+    worlds.reset(np.array([True]), [0])
     awake, leg = worlds.batch.bind("tree_awake"), worlds.part_poses()[0, 4]
     action = np.concatenate([worlds.robot_state()[:, :9], [[spaces.GRIPPER_OPEN]]], axis=1)
     action[0, :3] = leg[:3] + [0.0, 0.0, 0.028]

@@ -17,6 +17,7 @@ _PART_SOLREF: Final = (0.008, 1.0)
 _PART_SOLIMP: Final = (0.95, 0.99, 0.0005, 0.5, 2.0)
 #: A contact gives way in proportion to the acceleration that it bears: 5 N on 4 g need this to sink under 0.1 mm.
 _LIGHT_SOLIMP: Final = (0.9999, 0.9999, 0.0001, 0.5, 2.0)
+_GRIPPED_SOLIMP: Final = (0.995, 0.999, 0.0001, 0.5, 2.0)
 _PART_FRICTION: Final = 0.15  # reference: parts 0.15
 _TABLE_FRICTION: Final = 0.10  # reference: table 0.10
 _FINGER_FRICTION: Final = 0.8
@@ -75,7 +76,7 @@ FINGER: Final = Collides(_SOLID_BIT | _FINGER_BIT, _SOLID_BIT, _FINGER_FRICTION,
 ROUND: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION, rolling_m=0.002)
 #: Where fingers grip a part at a point or a line, beside the shape that meets the rest: soft fingertips would hold it
 #: by a patch, and a contact of default stiffness lets it creep out of the hand.
-GRIPPED: Final = Collides(0, _FINGER_BIT, _FINGER_FRICTION, priority=2, solimp=_LIGHT_SOLIMP, torsional_m=0.01)
+GRIPPED: Final = Collides(0, _FINGER_BIT, _FINGER_FRICTION, priority=2, solimp=_GRIPPED_SOLIMP, torsional_m=0.01)
 HAND: Final = Collides(_SOLID_BIT, _SOLID_BIT, _PART_FRICTION)
 #: Threads meet threads, pegs and rings only, so that nothing else tests their many capsules.
 THREAD: Final = Collides(_THREAD_BIT, _THREAD_BIT, _PART_FRICTION)

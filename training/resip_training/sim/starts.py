@@ -25,7 +25,9 @@ _BINS: Final = 40
 
 
 def displacements(task: Task, level: str, seeds: range, threads: int = 0) -> tuple[Array, Array]:
-    """Horizontal distance (m) and angle (rad) of each part from its nominal pose, each ``(n, n_parts)``.
+    """Horizontal distance (m) and heading (rad) of each part from its nominal pose, each ``(n, n_parts)``.
+
+    Heading is that of what points forward in the nominal layout, so that a round part may roll about its own axis.
 
     Raises:
       UnknownNameError: the task has no such level.
@@ -39,11 +41,9 @@ def displacements(task: Task, level: str, seeds: range, threads: int = 0) -> tup
         poses.append(worlds.part_poses()[: len(batch), :-1])
     placed, nominal = np.concatenate(poses), nominal_poses(task)[:-1]
     distance_m = np.linalg.norm(placed[..., :2] - nominal[:, :2], axis=-1)
-    turned = rotation.angle_between(
-        rotation.matrix_from_quat(placed[..., 3:]),
-        rotation.matrix_from_quat(np.broadcast_to(nominal, placed.shape)[..., 3:]),
-    )
-    return distance_m, turned
+    upright = rotation.matrix_from_quat(np.broadcast_to(nominal, placed.shape)[..., 3:])
+    forward = (rotation.matrix_from_quat(placed[..., 3:]) @ np.swapaxes(upright, -1, -2))[..., 0]
+    return distance_m, np.abs(np.arctan2(forward[..., 1], forward[..., 0]))
 
 
 def meant(task: Task, level: str) -> tuple[float, float]:
@@ -87,7 +87,7 @@ def measure_starts(name: str, folder: Path, episodes: int, seed: int, threads: i
             print(f"{name} {level}: 95 % of the displacements within {quantile:.1f} {unit}, meant {within:.3g}")
     axes[0, 0].legend(fontsize="x-small")
     axes[-1, 0].set_xlabel("distance from the nominal place (cm)")
-    axes[-1, 1].set_xlabel("angle from the nominal orientation (deg)")
+    axes[-1, 1].set_xlabel("heading from the nominal one (deg)")
     figure.suptitle(f"{name}: {episodes} starts a level")
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"starts_{name}.png", dpi=90)
