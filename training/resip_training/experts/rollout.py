@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from resip import rotation, spaces
 from resip.errors import UnknownNameError
 
-from resip_training.experts import motion, one_leg, peg_hole
+from resip_training.experts import motion, one_leg, peg_hole, round_table
 from resip_training.sim.env import AssemblyEnv
 
 Array = NDArray[np.float64]
 
-EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType({"one_leg": one_leg.act, "peg_hole": peg_hole.act})
+EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType(
+    {"one_leg": one_leg.act, "round_table": round_table.act, "peg_hole": peg_hole.act}
+)
 
 
 _SLIP_STEPS: Final = 8
