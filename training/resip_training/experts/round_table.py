@@ -43,7 +43,7 @@ _LEG_WIDTH_M: Final = (0.038, 0.0445)  # what a gripper closed on the leg's 42.5
 _BASE_WIDTH_M: Final = (0.040, 0.052)  # and between the arms of the base
 _OPEN_WIDTH_M: Final = 0.060
 _CLEAR_M: Final = 0.07
-_TILT_RAD: Final = np.deg2rad(50.0)
+_TILT_RAD: Final = np.deg2rad(38.0)
 _VERTICAL_COSINE: Final = 0.94
 _LOWER: Final = motion.Pace(0.010, 0.12, down_m=0.004)
 _NUDGE: Final = motion.Pace(0.004, 0.06)
@@ -57,6 +57,8 @@ _CROSS_CLEAR_M: Final = 0.022  # fingers this far above their grip are above the
 
 #: Turned a little past the target, threads let a part in deepest, and a full turn screws it home.
 _ENTRY_TURN_RAD: Final = np.deg2rad(-10.0)
+#: Heading of a hand that picks the leg, from which it can turn to the left.
+_PICK_HEADING_RAD: Final = 0.0
 #: Where the hand that stands the leg up may look, from straight ahead: to the left, where the arm reaches well.
 _LOOK_RAD: Final = (np.deg2rad(60.0), np.deg2rad(110.0))
 _CARRY_HEIGHT_M: Final = 0.060
@@ -70,7 +72,7 @@ _STAYS_TURN_RAD: Final = np.deg2rad(19.0)
 def act(scene: Scene) -> Array:
     """Action ``(10,)`` for what is seen now."""
     base = _offset(scene, LEG, BASE, _BASE_SEAT)
-    if leg_home(scene) or _inserted(base):
+    if leg_home(scene) or (_inserted(_offset(scene, TOP, LEG, _LEG_SEAT)) and (_inserted(base) or _holds_base(scene))):
         return _base_onto_leg(scene, base)
     return _leg_into_top(scene)
 
@@ -105,8 +107,8 @@ def _tilted(scene: Scene) -> bool:
 
 
 def _holds_leg(scene: Scene) -> bool:
-    near = _distance_along(scene, LEG, 1)[1] < 0.012
-    return bool(near and _LEG_WIDTH_M[0] < scene.width_m < _LEG_WIDTH_M[1])
+    along, aside = _distance_along(scene, LEG, 1)
+    return bool(aside < 0.012 and 0.0 < along < 0.055 and _LEG_WIDTH_M[0] < scene.width_m < _LEG_WIDTH_M[1])
 
 
 def _holds_base(scene: Scene) -> bool:
@@ -193,8 +195,8 @@ def _pick_leg(scene: Scene) -> Array:
     leg = scene.parts[LEG]
     axis = rotation.normalize(leg.matrix[:, 1] * np.array([1.0, 1.0, 0.0]))
     approach = np.cos(_TILT_RAD) * _DOWN - np.sin(_TILT_RAD) * axis
-    grip = screw.middle_grip(approach, np.cross(_UP, axis))
-    return _grasp(scene, spaces.Pose(leg.position + _LEG_GRIP_M * axis + 0.003 * _UP, grip))
+    grip = screw.middle_grip(approach, np.cross(_UP, axis), _PICK_HEADING_RAD)
+    return _grasp(scene, spaces.Pose(leg.position + _LEG_GRIP_M * axis + 0.005 * _UP, grip))
 
 
 def _insert_leg(scene: Scene, offset: tuple[float, float, float, float]) -> Array:
@@ -211,14 +213,11 @@ def _insert_leg(scene: Scene, offset: tuple[float, float, float, float]) -> Arra
 def _standing(scene: Scene, height_m: float) -> spaces.Pose:
     """Gripper pose that holds the leg upright ``height_m`` above its seat, as nearly turned for entry as the arm can."""
     seat = motion.compose(scene.parts[TOP], _LEG_SEAT)
-    turn = rotation.matrix_from_rotvec([0.0, 0.0, _ENTRY_TURN_RAD])
-    grip = motion.relative(scene.parts[LEG], scene.ee)
-    hand = motion.compose(spaces.Pose(seat.position + height_m * _UP, turn @ seat.matrix), grip)
+    entry = motion.turned(motion.raised(seat, height_m), seat.position, _ENTRY_TURN_RAD)
+    hand = motion.compose(entry, motion.relative(scene.parts[LEG], scene.ee))
     ahead_rad = float(np.arctan2(seat.position[1], seat.position[0]))
     looks_rad = motion.wrapped(float(np.arctan2(hand.matrix[1, 2], hand.matrix[0, 2])) - ahead_rad)
-    back = rotation.matrix_from_rotvec([0.0, 0.0, np.clip(looks_rad, *_LOOK_RAD) - looks_rad])
-    center = seat.position + height_m * _UP
-    return spaces.Pose(center + back @ (hand.position - center), back @ hand.matrix)
+    return motion.turned(hand, seat.position, np.clip(looks_rad, *_LOOK_RAD) - looks_rad)
 
 
 def _screw_leg(scene: Scene) -> Array:
@@ -294,17 +293,15 @@ def _pick_base(scene: Scene) -> Array:
 
 def _insert_base(scene: Scene, offset: tuple[float, float, float, float]) -> Array:
     """Carry the base over the leg, turn it for entry, and lower it, the lower the better it is aligned."""
-    height, aside, tilt, turn = offset
-    turn_rad = motion.wrapped(turn - _ENTRY_TURN_RAD)
-    error = 10.0 * max(0.0, aside - 0.001) + 0.5 * max(0.0, tilt - 0.05) + 0.1 * max(0.0, abs(turn_rad) - 0.1)
-    clearance_m = min(error, 0.05)
+    height, aside, tilt, _ = offset
+    clearance_m = min(10.0 * max(0.0, aside - 0.001) + 0.5 * max(0.0, tilt - 0.05), 0.05)
     wanted_m = _INSERTED_HEIGHT_M - 0.008 + clearance_m
     if height < min(wanted_m + 0.02, 0.06) - 0.02 and aside > 0.03:
         return motion.towards(scene, motion.raised(scene.ee, 0.12), CLOSE, TRAVEL)
     seat = motion.compose(scene.parts[LEG], _BASE_SEAT)
-    upright = rotation.matrix_from_rotvec([0.0, 0.0, _ENTRY_TURN_RAD]) @ seat.matrix
-    grip = motion.relative(scene.parts[BASE], scene.ee)
-    goal = motion.compose(spaces.Pose(seat.position + wanted_m * _UP, upright), grip)
+    entry = motion.turned(motion.raised(seat, wanted_m), seat.position, _ENTRY_TURN_RAD)
+    hand = motion.compose(entry, motion.relative(scene.parts[BASE], scene.ee))
+    goal = screw.reachable(scene, hand, seat.position)
     return motion.towards(scene, goal, CLOSE, _LOWER if clearance_m < 0.05 else TRAVEL)
 
 

@@ -25,6 +25,9 @@ _END_HEADING_RAD: Final = NEUTRAL_HEADING_RAD - TURN_RAD / 2
 _DONE_RAD: Final = 0.08
 _PACE: Final = motion.Pace(0.02, 0.35)
 _PRESS_M: Final = 0.004
+#: How far the hand turns to either side of the middle, and how far ahead of it a goal may be.
+_WRIST_RAD: Final = np.deg2rad(120.0)
+_TURN_STEP_RAD: Final = 1.0
 
 
 def heading(frame: Array) -> float:
@@ -75,7 +78,14 @@ def grips_around(first: Array, count: int) -> list[Array]:
     return [rotation.matrix_from_rotvec([0.0, 0.0, k * 2 * np.pi / count]) @ first for k in range(count)]
 
 
-def middle_grip(approach: Array, opening: Array) -> Array:
-    """Of the two ways to close on a part along ``opening``, the one nearer to the middle of the wrist's range."""
+def middle_grip(approach: Array, opening: Array, middle_rad: float = NEUTRAL_HEADING_RAD) -> Array:
+    """Of the two ways to close on a part along ``opening``, the one whose heading is nearer to ``middle_rad``."""
     frames = [motion.gripper_frame(approach, side * opening) for side in (1.0, -1.0)]
-    return min(frames, key=lambda frame: abs(motion.wrapped(heading(frame) - NEUTRAL_HEADING_RAD)))
+    return min(frames, key=lambda frame: abs(motion.wrapped(heading(frame) - middle_rad)))
+
+
+def reachable(scene: Scene, goal: spaces.Pose, center_m: Array) -> spaces.Pose:
+    """The goal turned about the vertical through ``center_m``: as near as the wrist comes, the way round that it can."""
+    now, wanted = (motion.wrapped(heading(m) - NEUTRAL_HEADING_RAD) for m in (scene.ee.matrix, goal.matrix))
+    step = np.clip(np.clip(wanted, -_WRIST_RAD, _WRIST_RAD) - now, -_TURN_STEP_RAD, _TURN_STEP_RAD)
+    return motion.turned(goal, center_m, now + step - wanted)
