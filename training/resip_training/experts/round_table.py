@@ -123,7 +123,7 @@ def _distance_along(scene: Scene, part: str, axis: int) -> tuple[float, float]:
 
 
 def _grasp(scene: Scene, pose: spaces.Pose, turn_inside: bool = False) -> Array:
-    return motion.grasp(scene, pose, _CLEAR_M, _OPEN_WIDTH_M, turn_inside)
+    return motion.grasp(scene, screw.reachable(scene, pose), _CLEAR_M, _OPEN_WIDTH_M, turn_inside)
 
 
 # ---- the leg ----
@@ -258,24 +258,24 @@ def _leave_leg(scene: Scene) -> Array:
 
 
 def _base_grips(scene: Scene) -> list[Array]:
-    """Hand pointing down, a finger in each of two opposite corners of the cross."""
-    corner = scene.parts[BASE].matrix @ rotation.normalize(np.array([1.0, 1.0, 0.0]))
-    return screw.grips_around(motion.gripper_frame(_DOWN, corner), 4)
+    """Hand square to the cross, above it, a finger in each of two opposite corners."""
+    base = scene.parts[BASE].matrix
+    corners = np.array([[1.0, 1.0, 0.0], [1.0, -1.0, 0.0]]) @ base.T
+    return [motion.gripper_frame(-base[:, 2], side * corner) for corner in corners for side in (1.0, -1.0)]
 
 
 def _base_grasp(scene: Scene, grip: Array) -> Array:
     """Rise straight out of the arms, stand above the corners that ``grip`` closes on, come down and close."""
     base = scene.parts[BASE]
-    pose = spaces.Pose(base.position + _BASE_GRIP_M * base.matrix[:, 2], grip)
-    away = scene.ee.position - pose.position
-    aside_m = float(np.hypot(away[0], away[1]))
+    pose = screw.reachable(scene, spaces.Pose(base.position + _BASE_GRIP_M * base.matrix[:, 2], grip))
+    x, y, depth = pose.matrix.T @ (scene.ee.position - pose.position)
+    aside_m = float(np.hypot(x, y))
     closing = scene.width_m < _OPEN_WIDTH_M
-    aimed = aside_m < (0.010 if closing else 0.004) and rotation.angle_between(scene.ee.matrix, grip) < 0.12
-    if aimed:
+    if aside_m < (0.010 if closing else 0.004) and rotation.angle_between(scene.ee.matrix, pose.matrix) < 0.12:
         return _grasp(scene, pose)
-    if aside_m < _ARM_REACH_M and away[2] < _CROSS_CLEAR_M:
-        return motion.towards(scene, motion.raised(scene.ee, 0.04), OPEN, _RISE)
-    return motion.towards(scene, motion.raised(pose, _CROSS_CLEAR_M + 0.01), OPEN, TRAVEL)
+    if aside_m < _ARM_REACH_M and -depth < _CROSS_CLEAR_M:
+        return motion.towards(scene, motion.backed_off(scene.ee, 0.04), OPEN, _RISE)
+    return motion.towards(scene, motion.backed_off(pose, _CROSS_CLEAR_M + 0.01), OPEN, TRAVEL)
 
 
 def _pick_base(scene: Scene) -> Array:

@@ -84,8 +84,14 @@ def middle_grip(approach: Array, opening: Array, middle_rad: float = NEUTRAL_HEA
     return min(frames, key=lambda frame: abs(motion.wrapped(heading(frame) - middle_rad)))
 
 
-def reachable(scene: Scene, goal: spaces.Pose, center_m: Array) -> spaces.Pose:
-    """The goal turned about the vertical through ``center_m``: as near as the wrist comes, the way round that it can."""
+def reachable(scene: Scene, goal: spaces.Pose, center_m: Array | None = None) -> spaces.Pose:
+    """The goal turned about the vertical: as near as the wrist comes, and there the way round that it can.
+
+    Args:
+      scene: where the hand is.
+      goal: where it is to come.
+      center_m: what the vertical goes through; by default the goal's own place.
+    """
     now, wanted = (motion.wrapped(heading(m) - NEUTRAL_HEADING_RAD) for m in (scene.ee.matrix, goal.matrix))
     step = np.clip(np.clip(wanted, -_WRIST_RAD, _WRIST_RAD) - now, -_TURN_STEP_RAD, _TURN_STEP_RAD)
-    return motion.turned(goal, center_m, now + step - wanted)
+    return motion.turned(goal, goal.position if center_m is None else center_m, float(now + step - wanted))
