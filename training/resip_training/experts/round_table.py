@@ -34,9 +34,11 @@ _WALL_OVERSHOOT_M: Final = 0.015
 _SLOW_WITHIN_M: Final = 0.020
 #: The walls at the sides leave the top this much room on either side of the middle, with some to spare.
 _SIDE_ROOM_M: Final = 0.045
-#: Middle of the rim that is nearest to the robot, in the top's frame, and how the top is to be turned there.
-_RIM_LOCAL_M: Final = np.array([0.0, -0.0969, 0.016])
-_TOP_MATRIX: Final = ROUND_TABLE.parts[0].nominal.matrix
+_RIM_RADIUS_M, _RIM_GRIP_HEIGHT_M = 0.0969, 0.016
+_RIM_SIDES: Final = 16
+_RIM_CONE_RAD: Final = np.deg2rad(70.0)  # the rim is gripped within this of the side that is towards the robot
+_FINGER_ROOM_M: Final = 0.11  # from the middle of another part, for the fingers to pass
+_NEAREST_X_M: Final = 0.42  # nearer to the robot, a hand that points down hardly reaches the table
 _RIM_WIDTH_M: Final = (0.003, 0.011)  # what a gripper closed on the 6.25 mm rim reads
 
 _LEG_WIDTH_M: Final = (0.038, 0.0445)  # what a gripper closed on the leg's 42.5 mm reads
@@ -158,8 +160,23 @@ def _top_goal(scene: Scene) -> Array:
 
 
 def _rim_grasp(scene: Scene) -> spaces.Pose:
+    """Where to grip the rim: towards the robot, in reach, clear of the other parts; where the hand is, if it is there."""
     top = scene.parts[TOP]
-    return spaces.Pose(top.position + top.matrix @ _RIM_LOCAL_M, screw.middle_grip(_DOWN, top.matrix[:, 1]))
+
+    def grasp(side: int) -> spaces.Pose:
+        outward = rotation.matrix_from_rotvec([0.0, 0.0, 2 * np.pi * side / _RIM_SIDES]) @ top.matrix[:, 0]
+        place = top.position + _RIM_RADIUS_M * outward + _RIM_GRIP_HEIGHT_M * _UP
+        return spaces.Pose(place, screw.middle_grip(_DOWN, outward))
+
+    def cost(grasp: spaces.Pose) -> float:
+        x, y, _ = grasp.position - top.position
+        aside_rad = abs(motion.wrapped(float(np.arctan2(y, x)) - np.pi))
+        room_m = min(np.linalg.norm((scene.parts[part].position - grasp.position)[:2]) for part in (LEG, BASE))
+        there = np.linalg.norm((scene.ee.position - grasp.position)[:2]) < _RIM_RADIUS_M * np.pi / _RIM_SIDES
+        crowded_m = max(0.0, _FINGER_ROOM_M - room_m) + max(0.0, _NEAREST_X_M - grasp.position[0])
+        return float(3.0 * crowded_m + 0.05 * aside_rad + (0.0 if there else 0.1) + 10.0 * (aside_rad > _RIM_CONE_RAD))
+
+    return min((grasp(side) for side in range(_RIM_SIDES)), key=cost)
 
 
 def _at_rim(scene: Scene) -> bool:
@@ -173,12 +190,12 @@ def _holds_rim(scene: Scene) -> bool:
 
 
 def _drag_top(scene: Scene) -> Array:
-    """Grip the rim nearest to the robot and drag the top to the front wall."""
+    """Grip the rim and drag the top to the front wall."""
     if not _holds_rim(scene):
         return _grasp(scene, _rim_grasp(scene))
     top, wall = scene.parts[TOP], _top_goal(scene)
     near = wall[0] - top.position[0] < _SLOW_WITHIN_M
-    goal = spaces.Pose(np.array([wall[0] + _WALL_OVERSHOOT_M, wall[1], top.position[2]]), _TOP_MATRIX)
+    goal = spaces.Pose(np.array([wall[0] + _WALL_OVERSHOOT_M, wall[1], top.position[2]]), top.matrix)
     hand = motion.compose(goal, motion.relative(top, scene.ee))
     return motion.towards(scene, hand, CLOSE, _NUDGE if near else CONTACT)
 
