@@ -64,8 +64,9 @@ _PICK_HEADING_RAD: Final = 0.0
 #: Where the hand that stands the leg up may look, from straight ahead: to the left, where the arm reaches well.
 _LOOK_RAD: Final = (np.deg2rad(60.0), np.deg2rad(110.0))
 _CARRY_HEIGHT_M: Final = 0.060
-_RELEASE_HEIGHT_M: Final = 0.0085
 _INSERTED_HEIGHT_M: Final = 0.016
+_RELEASE_HEIGHT_M: Final = 0.0145  # depending on its turn, a part comes to rest on the thread at 6 to 14 mm
+_LOWER_TO_M: Final = 0.005
 _HOME_HEIGHT_M: Final = 0.004
 _HOME_TURN_RAD: Final = np.deg2rad(15.0)
 _STAYS_TURN_RAD: Final = np.deg2rad(19.0)
@@ -211,7 +212,8 @@ def _pick_leg(scene: Scene) -> Array:
     """Grasp the lying leg with the hand tilted back, so that standing it up tilts the hand forward no more."""
     leg = scene.parts[LEG]
     axis = rotation.normalize(leg.matrix[:, 1] * np.array([1.0, 1.0, 0.0]))
-    approach = np.cos(_TILT_RAD) * _DOWN - np.sin(_TILT_RAD) * axis
+    tilt_rad = _TILT_RAD if axis[0] > -0.3 else 0.0
+    approach = np.cos(tilt_rad) * _DOWN - np.sin(tilt_rad) * axis
     grip = screw.middle_grip(approach, np.cross(_UP, axis), _PICK_HEADING_RAD)
     return _grasp(scene, spaces.Pose(leg.position + _LEG_GRIP_M * axis + 0.005 * _UP, grip))
 
@@ -220,7 +222,7 @@ def _insert_leg(scene: Scene, offset: tuple[float, float, float, float]) -> Arra
     """Lift the leg, stand it up over its hole and lower it, the lower the better it is aligned."""
     height, aside, tilt, _ = offset
     clearance_m = min(10.0 * max(0.0, aside - 0.001) + 0.5 * max(0.0, tilt - 0.03), _CARRY_HEIGHT_M)
-    wanted_m = _RELEASE_HEIGHT_M - 0.003 + clearance_m
+    wanted_m = _LOWER_TO_M + clearance_m
     if height < min(wanted_m, _CARRY_HEIGHT_M) - 0.02:
         return motion.towards(scene, motion.raised(scene.ee, 0.12), CLOSE, TRAVEL)
     near = clearance_m < _CARRY_HEIGHT_M
@@ -312,7 +314,7 @@ def _insert_base(scene: Scene, offset: tuple[float, float, float, float]) -> Arr
     """Carry the base over the leg, turn it for entry, and lower it, the lower the better it is aligned."""
     height, aside, tilt, _ = offset
     clearance_m = min(10.0 * max(0.0, aside - 0.001) + 0.5 * max(0.0, tilt - 0.05), 0.05)
-    wanted_m = _INSERTED_HEIGHT_M - 0.008 + clearance_m
+    wanted_m = _LOWER_TO_M + clearance_m
     if height < min(wanted_m + 0.02, 0.06) - 0.02 and aside > 0.03:
         return motion.towards(scene, motion.raised(scene.ee, 0.12), CLOSE, TRAVEL)
     seat = motion.compose(scene.parts[LEG], _BASE_SEAT)
