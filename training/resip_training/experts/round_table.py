@@ -6,6 +6,7 @@ What keeps the top from turning is its friction on the table, three times that i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -72,36 +73,62 @@ _HOME_TURN_RAD: Final = np.deg2rad(15.0)
 _STAYS_TURN_RAD: Final = np.deg2rad(19.0)
 
 
+@dataclass(frozen=True)
+class _Offset:
+    """Of a part from its seat."""
+
+    height_m: float
+    aside_m: float
+    tilt_rad: float
+    turn_rad: float
+    """About the vertical."""
+
+    @property
+    def inserted(self) -> bool:
+        """Whether the part stands in its hole."""
+        return self.height_m < _INSERTED_HEIGHT_M and self.aside_m < 0.006 and self.tilt_rad < 0.25
+
+
 def act(scene: Scene) -> Array:
     """Action ``(10,)`` for what is seen now."""
-    base = _offset(scene, LEG, BASE, _BASE_SEAT)
-    if leg_home(scene) or (_inserted(_offset(scene, TOP, LEG, _LEG_SEAT)) and (_inserted(base) or _holds_base(scene))):
+    leg, base = _leg_offset(scene), _base_offset(scene)
+    base_under_way = leg.inserted and (base.inserted or _holds_base(scene))
+    if _leg_home(scene, leg) or base_under_way:
         return _base_onto_leg(scene, base)
-    return _leg_into_top(scene)
+    return _leg_into_top(scene, leg)
 
 
 # ---- what is seen ----
 
 
-def _offset(scene: Scene, hole: str, part: str, seat: spaces.Pose) -> tuple[float, float, float, float]:
-    """Of a part from its seat: height and distance aside (m), tilt and turn about the vertical (rad)."""
-    goal = motion.compose(scene.parts[hole], seat)
-    away = scene.parts[part].position - goal.position
-    off = scene.parts[part].matrix @ goal.matrix.T
+def _leg_seat(scene: Scene) -> spaces.Pose:
+    return motion.compose(scene.parts[TOP], _LEG_SEAT)
+
+
+def _base_seat(scene: Scene) -> spaces.Pose:
+    return motion.compose(scene.parts[LEG], _BASE_SEAT)
+
+
+def _offset(part: spaces.Pose, seat: spaces.Pose) -> _Offset:
+    x, y, height = part.position - seat.position
+    off = part.matrix @ seat.matrix.T
     tilt = float(np.arccos(np.clip(off[2, 2], -1.0, 1.0)))
-    return float(away[2]), float(np.hypot(away[0], away[1])), tilt, motion.yaw(off)
+    return _Offset(float(height), float(np.hypot(x, y)), tilt, motion.yaw(off))
 
 
-def leg_home(scene: Scene) -> bool:
+def _leg_offset(scene: Scene) -> _Offset:
+    return _offset(scene.parts[LEG], _leg_seat(scene))
+
+
+def _base_offset(scene: Scene) -> _Offset:
+    return _offset(scene.parts[BASE], _base_seat(scene))
+
+
+def _leg_home(scene: Scene, leg: _Offset) -> bool:
     """Whether the leg is screwed into the top; a leg that the hand still holds must be in a little further."""
-    height, aside, tilt, turn = _offset(scene, TOP, LEG, _LEG_SEAT)
     within = _HOME_TURN_RAD if _holds_leg(scene) else _STAYS_TURN_RAD
-    return bool(aside < 0.004 and tilt < 0.15 and height < _HOME_HEIGHT_M and abs(turn) < within)
-
-
-def _inserted(offset: tuple[float, float, float, float]) -> bool:
-    height, aside, tilt, _ = offset
-    return bool(height < _INSERTED_HEIGHT_M and aside < 0.006 and tilt < 0.25)
+    seated = leg.height_m < _HOME_HEIGHT_M and leg.aside_m < 0.004 and leg.tilt_rad < 0.15
+    return seated and abs(leg.turn_rad) < within
 
 
 def _tilted(scene: Scene) -> bool:
@@ -129,25 +156,10 @@ def _grasp(scene: Scene, pose: spaces.Pose, turn_inside: bool = False) -> Array:
     return motion.grasp(scene, screw.reachable(scene, pose), _CLEAR_M, _OPEN_WIDTH_M, turn_inside)
 
 
-# ---- the leg ----
-
-
-def _leg_into_top(scene: Scene) -> Array:
-    offset = _offset(scene, TOP, LEG, _LEG_SEAT)
-    let_in = _inserted(offset) and (offset[0] < _RELEASE_HEIGHT_M or not _tilted(scene))
-    if _holds_leg(scene) and not let_in:
-        return _insert_leg(scene, offset)
-    if _inserted(offset):
-        return _screw_leg(scene)
-    if not top_at_wall(scene):
-        return _drag_top(scene)
-    return _leave_rim(scene) if _at_rim(scene) else _pick_leg(scene)
-
-
 # ---- the top ----
 
 
-def top_at_wall(scene: Scene) -> bool:
+def _top_at_wall(scene: Scene) -> bool:
     """Whether the top touches the obstacle's front wall, or nearly, once it has been let go of."""
     gap = _top_goal(scene)[0] - scene.parts[TOP].position[0]
     return bool(gap < (_WALL_GAP_M if _holds_rim(scene) else _WALL_GAP_RELEASED_M))
@@ -161,23 +173,23 @@ def _top_goal(scene: Scene) -> Array:
 
 
 def _rim_grasp(scene: Scene) -> spaces.Pose:
-    """Where to grip the rim: towards the robot, in reach, clear of the other parts; where the hand is, if it is there."""
+    """Where to grip the rim: on the side towards the robot, or where the hand is, if it is there."""
     top = scene.parts[TOP]
+    turns = [rotation.matrix_from_rotvec([0.0, 0.0, 2 * np.pi * k / _RIM_SIDES]) for k in range(_RIM_SIDES)]
+    outward = min((turn @ top.matrix[:, 0] for turn in turns), key=lambda side: _rim_cost(scene, side))
+    place = top.position + _RIM_RADIUS_M * outward + _RIM_GRIP_HEIGHT_M * _UP
+    return spaces.Pose(place, screw.middle_grip(_DOWN, outward))
 
-    def grasp(side: int) -> spaces.Pose:
-        outward = rotation.matrix_from_rotvec([0.0, 0.0, 2 * np.pi * side / _RIM_SIDES]) @ top.matrix[:, 0]
-        place = top.position + _RIM_RADIUS_M * outward + _RIM_GRIP_HEIGHT_M * _UP
-        return spaces.Pose(place, screw.middle_grip(_DOWN, outward))
 
-    def cost(grasp: spaces.Pose) -> float:
-        x, y, _ = grasp.position - top.position
-        aside_rad = abs(motion.wrapped(float(np.arctan2(y, x)) - np.pi))
-        room_m = min(np.linalg.norm((scene.parts[part].position - grasp.position)[:2]) for part in (LEG, BASE))
-        there = np.linalg.norm((scene.ee.position - grasp.position)[:2]) < _RIM_RADIUS_M * np.pi / _RIM_SIDES
-        crowded_m = max(0.0, _FINGER_ROOM_M - room_m) + max(0.0, _NEAREST_X_M - grasp.position[0])
-        return float(3.0 * crowded_m + 0.05 * aside_rad + (0.0 if there else 0.1) + 10.0 * (aside_rad > _RIM_CONE_RAD))
-
-    return min((grasp(side) for side in range(_RIM_SIDES)), key=cost)
+def _rim_cost(scene: Scene, outward: Array) -> float:
+    """How badly (m) the rim can be gripped on its side ``outward``: other parts in the way, far from the right side."""
+    place = (scene.parts[TOP].position + _RIM_RADIUS_M * outward)[:2]
+    room_m = min(float(np.linalg.norm(scene.parts[part].position[:2] - place)) for part in (LEG, BASE))
+    crowded_m = max(0.0, _FINGER_ROOM_M - room_m) + max(0.0, _NEAREST_X_M - float(place[0]))
+    aside_rad = float(np.arccos(np.clip(-outward[0], -1.0, 1.0)))
+    behind = aside_rad > _RIM_CONE_RAD
+    there = np.linalg.norm(scene.ee.position[:2] - place) < _RIM_RADIUS_M * np.pi / _RIM_SIDES
+    return 3.0 * crowded_m + 0.05 * aside_rad + 10.0 * behind - 0.1 * bool(there)
 
 
 def _at_rim(scene: Scene) -> bool:
@@ -208,30 +220,43 @@ def _leave_rim(scene: Scene) -> Array:
     return motion.towards(scene, goal, OPEN, TRAVEL)
 
 
+# ---- the leg ----
+
+
+def _leg_into_top(scene: Scene, leg: _Offset) -> Array:
+    let_in = leg.inserted and (leg.height_m < _RELEASE_HEIGHT_M or not _tilted(scene))
+    if _holds_leg(scene) and not let_in:
+        return _insert_leg(scene, leg)
+    if leg.inserted:
+        return _screw_leg(scene)
+    if not _top_at_wall(scene):
+        return _drag_top(scene)
+    return _leave_rim(scene) if _at_rim(scene) else _pick_leg(scene)
+
+
 def _pick_leg(scene: Scene) -> Array:
     """Grasp the lying leg with the hand tilted back, so that standing it up tilts the hand forward no more."""
     leg = scene.parts[LEG]
     axis = rotation.normalize(leg.matrix[:, 1] * np.array([1.0, 1.0, 0.0]))
-    tilt_rad = _TILT_RAD if axis[0] > -0.3 else 0.0
+    tilt_rad = _TILT_RAD if axis[0] > -0.3 else 0.0  # a leg that points at the robot is picked from straight above
     approach = np.cos(tilt_rad) * _DOWN - np.sin(tilt_rad) * axis
     grip = screw.middle_grip(approach, np.cross(_UP, axis), _PICK_HEADING_RAD)
     return _grasp(scene, spaces.Pose(leg.position + _LEG_GRIP_M * axis + 0.005 * _UP, grip))
 
 
-def _insert_leg(scene: Scene, offset: tuple[float, float, float, float]) -> Array:
+def _insert_leg(scene: Scene, leg: _Offset) -> Array:
     """Lift the leg, stand it up over its hole and lower it, the lower the better it is aligned."""
-    height, aside, tilt, _ = offset
-    clearance_m = min(10.0 * max(0.0, aside - 0.001) + 0.5 * max(0.0, tilt - 0.03), _CARRY_HEIGHT_M)
+    clearance_m = min(10.0 * max(0.0, leg.aside_m - 0.001) + 0.5 * max(0.0, leg.tilt_rad - 0.03), _CARRY_HEIGHT_M)
     wanted_m = _LOWER_TO_M + clearance_m
-    if height < min(wanted_m, _CARRY_HEIGHT_M) - 0.02:
+    if leg.height_m < min(wanted_m, _CARRY_HEIGHT_M) - 0.02:
         return motion.towards(scene, motion.raised(scene.ee, 0.12), CLOSE, TRAVEL)
     near = clearance_m < _CARRY_HEIGHT_M
     return motion.towards(scene, _standing(scene, wanted_m), CLOSE, _LOWER if near else TRAVEL)
 
 
 def _standing(scene: Scene, height_m: float) -> spaces.Pose:
-    """Gripper pose that holds the leg upright ``height_m`` above its seat, as nearly turned for entry as the arm can."""
-    seat = motion.compose(scene.parts[TOP], _LEG_SEAT)
+    """Gripper pose that holds the leg upright ``height_m`` above its seat, as near as can be to its turn for entry."""
+    seat = _leg_seat(scene)
     entry = motion.turned(motion.raised(seat, height_m), seat.position, _ENTRY_TURN_RAD)
     hand = motion.compose(entry, motion.relative(scene.parts[LEG], scene.ee))
     ahead_rad = float(np.arctan2(seat.position[1], seat.position[0]))
@@ -246,7 +271,7 @@ def _screw_leg(scene: Scene) -> Array:
         goal = scene.ee if scene.width_m < _OPEN_WIDTH_M else motion.backed_off(scene.ee, _CLEAR_M)
         return motion.towards(scene, goal, OPEN, TRAVEL)
     if _holds_leg(scene) and screw.can_turn(scene):
-        return screw.turn(scene, motion.compose(scene.parts[TOP], _LEG_SEAT).position[:2])
+        return screw.turn(scene, _leg_seat(scene).position[:2])
     if screw.turned_out(scene, _OPEN_WIDTH_M):
         return screw.open_in_place(scene)
     flat = motion.gripper_frame(_DOWN, leg.matrix[:, 0])
@@ -257,11 +282,11 @@ def _screw_leg(scene: Scene) -> Array:
 # ---- the base ----
 
 
-def _base_onto_leg(scene: Scene, offset: tuple[float, float, float, float]) -> Array:
-    if _inserted(offset):
+def _base_onto_leg(scene: Scene, base: _Offset) -> Array:
+    if base.inserted:
         return _screw_base(scene)
     if _holds_base(scene):
-        return _insert_base(scene, offset)
+        return _insert_base(scene, base)
     return _leave_leg(scene) if _at_leg(scene) else _pick_base(scene)
 
 
@@ -299,25 +324,24 @@ def _base_grasp(scene: Scene, grip: Array) -> Array:
 
 def _pick_base(scene: Scene) -> Array:
     """Grasp the base so that its way to the leg turns the wrist least from its middle."""
-    seat = motion.compose(scene.parts[LEG], _BASE_SEAT)
+    seat = _base_seat(scene)
     way_rad = motion.yaw(seat.matrix @ scene.parts[BASE].matrix.T) + _ENTRY_TURN_RAD
 
     def cost(grip: Array) -> float:
-        from_middle = motion.wrapped(screw.heading(grip) - screw.NEUTRAL_HEADING_RAD)
-        to_start = motion.wrapped(screw.heading(grip) + way_rad - screw.START_HEADING_RAD)
+        from_middle = motion.wrapped(motion.yaw(grip) - screw.NEUTRAL_HEADING_RAD)
+        to_start = motion.wrapped(motion.yaw(grip) + way_rad - screw.START_HEADING_RAD)
         return abs(from_middle) + abs(to_start)
 
     return _base_grasp(scene, min(_base_grips(scene), key=cost))
 
 
-def _insert_base(scene: Scene, offset: tuple[float, float, float, float]) -> Array:
+def _insert_base(scene: Scene, base: _Offset) -> Array:
     """Carry the base over the leg, turn it for entry, and lower it, the lower the better it is aligned."""
-    height, aside, tilt, _ = offset
-    clearance_m = min(10.0 * max(0.0, aside - 0.001) + 0.5 * max(0.0, tilt - 0.05), 0.05)
+    clearance_m = min(10.0 * max(0.0, base.aside_m - 0.001) + 0.5 * max(0.0, base.tilt_rad - 0.05), 0.05)
     wanted_m = _LOWER_TO_M + clearance_m
-    if height < min(wanted_m + 0.02, 0.06) - 0.02 and aside > 0.03:
+    if base.height_m < min(wanted_m, 0.04) and base.aside_m > 0.03:
         return motion.towards(scene, motion.raised(scene.ee, 0.12), CLOSE, TRAVEL)
-    seat = motion.compose(scene.parts[LEG], _BASE_SEAT)
+    seat = _base_seat(scene)
     entry = motion.turned(motion.raised(seat, wanted_m), seat.position, _ENTRY_TURN_RAD)
     hand = motion.compose(entry, motion.relative(scene.parts[BASE], scene.ee))
     goal = screw.reachable(scene, hand, seat.position)
@@ -326,7 +350,7 @@ def _insert_base(scene: Scene, offset: tuple[float, float, float, float]) -> Arr
 
 def _screw_base(scene: Scene) -> Array:
     if _holds_base(scene) and screw.can_turn(scene):
-        return screw.turn(scene, motion.compose(scene.parts[LEG], _BASE_SEAT).position[:2])
+        return screw.turn(scene, _base_seat(scene).position[:2])
     if screw.turned_out(scene, _OPEN_WIDTH_M):
         return screw.open_in_place(scene)
     return _base_grasp(scene, screw.best_grip(scene, _base_grips(scene)))

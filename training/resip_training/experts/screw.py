@@ -30,14 +30,9 @@ _WRIST_RAD: Final = np.deg2rad(120.0)
 _TURN_STEP_RAD: Final = 1.0
 
 
-def heading(frame: Array) -> float:
-    """Heading (rad) of a gripper frame that points down."""
-    return motion.yaw(frame)
-
-
 def left_rad(scene: Scene) -> float:
     """How far the hand may still turn clockwise before it must turn back."""
-    return motion.wrapped(heading(scene.ee.matrix) - _END_HEADING_RAD)
+    return motion.wrapped(motion.yaw(scene.ee.matrix) - _END_HEADING_RAD)
 
 
 def can_turn(scene: Scene) -> bool:
@@ -67,7 +62,7 @@ def best_grip(scene: Scene, grips: Sequence[Array]) -> Array:
 
     def cost(grip: Array) -> float:
         """Turn (rad) away from the wanted heading, and a share of that from the hand's own."""
-        here, now = heading(grip), heading(scene.ee.matrix)
+        here, now = motion.yaw(grip), motion.yaw(scene.ee.matrix)
         return abs(motion.wrapped(here - START_HEADING_RAD)) + 0.3 * abs(motion.wrapped(here - now))
 
     return min(grips, key=cost)
@@ -81,7 +76,7 @@ def grips_around(first: Array, count: int) -> list[Array]:
 def middle_grip(approach: Array, opening: Array, middle_rad: float = NEUTRAL_HEADING_RAD) -> Array:
     """Of the two ways to close on a part along ``opening``, the one whose heading is nearer to ``middle_rad``."""
     frames = [motion.gripper_frame(approach, side * opening) for side in (1.0, -1.0)]
-    return min(frames, key=lambda frame: abs(motion.wrapped(heading(frame) - middle_rad)))
+    return min(frames, key=lambda frame: abs(motion.wrapped(motion.yaw(frame) - middle_rad)))
 
 
 def reachable(scene: Scene, goal: spaces.Pose, center_m: Array | None = None) -> spaces.Pose:
@@ -92,6 +87,6 @@ def reachable(scene: Scene, goal: spaces.Pose, center_m: Array | None = None) ->
       goal: where it is to come.
       center_m: what the vertical goes through; by default the goal's own place.
     """
-    now, wanted = (motion.wrapped(heading(m) - NEUTRAL_HEADING_RAD) for m in (scene.ee.matrix, goal.matrix))
+    now, wanted = (motion.wrapped(motion.yaw(m) - NEUTRAL_HEADING_RAD) for m in (scene.ee.matrix, goal.matrix))
     step = np.clip(np.clip(wanted, -_WRIST_RAD, _WRIST_RAD) - now, -_TURN_STEP_RAD, _TURN_STEP_RAD)
     return motion.turned(goal, goal.position if center_m is None else center_m, float(now + step - wanted))

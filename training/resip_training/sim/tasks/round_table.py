@@ -106,7 +106,9 @@ ROUND_TABLE_LEG: Final = Part("round_table_leg", "round_table/round_table_leg", 
 ROUND_TABLE_BASE: Final = Part("round_table_base", "round_table/round_table_base", 0.03396, _add_base)
 
 
-def _level(speeds_m_s: tuple[float, ...], spins_rad_s: tuple[float, ...], obstacle_m: float, arm_deg: float) -> Randomness:
+def _level(
+    speeds_m_s: tuple[float, ...], spins_rad_s: tuple[float, ...], obstacle_m: float, arm_deg: float
+) -> Randomness:
     return Randomness(speeds_m_s, spins_rad_s, obstacle_m, np.deg2rad(arm_deg))
 
 
