@@ -107,6 +107,12 @@ def backed_off(pose: spaces.Pose, distance_m: float) -> spaces.Pose:
     return spaces.Pose(pose.position - distance_m * pose.matrix[:, 2], pose.matrix)
 
 
+def turned(pose: spaces.Pose, center_m: Array, angle_rad: float) -> spaces.Pose:
+    """The pose turned about the vertical through ``center_m``."""
+    turn = rotation.matrix_from_rotvec([0.0, 0.0, angle_rad])
+    return spaces.Pose(center_m + turn @ (pose.position - center_m), turn @ pose.matrix)
+
+
 def gripper_frame(approach: Array, opening: Array) -> Array:
     """Gripper orientation: z along ``approach``, fingers opening along ``opening`` made square to it."""
     z = rotation.normalize(approach)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from resip import rotation, spaces
 
-from resip_training.experts import motion
+from resip_training.experts import motion, screw
 from resip_training.experts.motion import CONTACT, TRAVEL, Scene
 from resip_training.sim import scene as scene_geometry
 
@@ -57,12 +57,6 @@ _LOWER: Final = motion.Pace(0.010, 0.12, down_m=0.004)
 _OPEN_WIDTH_M: Final = 0.060
 _CLEAR_M: Final = 0.07  # between a hand and what it has let go of
 _VERTICAL_COSINE: Final = 0.94
-
-_TURN_RAD: Final = np.deg2rad(100.0)
-_TURN_END_RAD: Final = motion.NEUTRAL_YAW_RAD - _TURN_RAD / 2
-_TURN_DONE_RAD: Final = 0.08
-_TURN_PACE: Final = motion.Pace(0.02, 0.35)
-_PRESS_M: Final = 0.004
 
 
 def act(scene: Scene) -> Array:
@@ -196,32 +190,17 @@ def _insert_leg(scene: Scene) -> Array:
 def _screw(scene: Scene) -> Array:
     """Let go of the leg, grasp it from above, and turn it: again and again."""
     leg = scene.parts[LEG]
-    grasp = spaces.Pose(leg.position + 0.012 * _UP, _face_frame(scene, _face(scene)))
+    faces = [_face_frame(scene, face) for face in range(4)]
+    grasp = spaces.Pose(leg.position + 0.012 * _UP, screw.best_grip(scene, faces))
     away_m = float(np.linalg.norm(scene.ee.position - leg.position))
     if _tilted(scene) and away_m < 0.055:
         goal = scene.ee if scene.width_m < _OPEN_WIDTH_M else motion.backed_off(scene.ee, _CLEAR_M)
         return motion.towards(scene, goal, OPEN, TRAVEL)
-    left_rad = motion.wrapped(motion.yaw(scene.ee.matrix) - _TURN_END_RAD)
-    if _holds_leg(scene) and left_rad > _TURN_DONE_RAD:
-        turned = rotation.matrix_from_rotvec([0.0, 0.0, -min(left_rad, 0.35)]) @ scene.ee.matrix
-        seat_m = motion.compose(scene.parts[TOP], spaces.Pose(_SEAT_LOCAL_M, np.eye(3))).position
-        center = np.append(seat_m[:2], scene.ee.position[2] - _PRESS_M)
-        return motion.towards(scene, spaces.Pose(center, turned), CLOSE, _TURN_PACE)
-    if scene.width_m < _OPEN_WIDTH_M and left_rad < _TURN_RAD / 4:
-        return motion.towards(scene, scene.ee, OPEN, TRAVEL)
+    if _holds_leg(scene) and screw.can_turn(scene):
+        return screw.turn(scene, motion.compose(scene.parts[TOP], spaces.Pose(_SEAT_LOCAL_M, np.eye(3))).position[:2])
+    if screw.turned_out(scene, _OPEN_WIDTH_M):
+        return screw.open_in_place(scene)
     return _grasp(scene, grasp, turn_inside=True)
-
-
-def _face(scene: Scene) -> int:
-    """Which of the leg's four faces lets the longest turn fit around the wrist's middle; the hand's own, if close."""
-    wanted = motion.NEUTRAL_YAW_RAD + _TURN_RAD / 2
-
-    def cost(face: int) -> float:
-        """Turn (rad) away from the wanted heading, and a share of that from the hand's own."""
-        heading = motion.yaw(_face_frame(scene, face))
-        return abs(motion.wrapped(heading - wanted)) + 0.3 * abs(motion.wrapped(heading - motion.yaw(scene.ee.matrix)))
-
-    return min(range(4), key=cost)
 
 
 def _face_frame(scene: Scene, face: int) -> Array:

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from resip import arrays, rotation, spaces
 from resip.errors import UnknownNameError
 
-from resip_training.experts import lamp, motion, one_leg, peg_hole
+from resip_training.experts import lamp, motion, one_leg, peg_hole, round_table
 from resip_training.sim.env import AssemblyEnv
 
 Array = NDArray[np.float64]
 
 EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType(
-    {"one_leg": one_leg.act, "lamp": lamp.act, "peg_hole": peg_hole.act}
+    {"one_leg": one_leg.act, "round_table": round_table.act, "lamp": lamp.act, "peg_hole": peg_hole.act}
 )
+
 
 _SLIP_STEPS: Final = 8
 

@@ -1,20 +1,25 @@
 """A part of a task, and the shapes that its collision geometry is made of.
 
 No cylinders: MuJoCo's GPU port mis-measures their contacts. Everything in metres in the part's own frame.
+What goes around an axis is described around y, and turned if the part's axis is z.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import mujoco
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from resip_training.sim.collision import MATED, Collides
 
 Point = tuple[float, float, float]
+Quat = tuple[float, float, float, float]
+#: A part's own axis that a ring or a thread goes around.
+Axis = Literal["y", "z"]
 
 _RING_BOXES: Final = 8
 _DENSITY_KG_M3: Final = 1000.0  # MuJoCo's default
@@ -31,9 +36,11 @@ class Part:
     add_collision: Callable[[mujoco.MjsBody], None]
 
 
-def add_box(body: mujoco.MjsBody, center: Point, half: Point, collides: Collides) -> None:
-    """Add a box of half sizes ``half`` along the part's axes."""
-    body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=center, size=half, **collides.geom_fields())
+def add_box(
+    body: mujoco.MjsBody, center: Point, half: Point, collides: Collides, quat_wxyz: Quat = (1.0, 0.0, 0.0, 0.0)
+) -> None:
+    """Add a box of half sizes ``half`` along the part's axes, turned by ``quat_wxyz``."""
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=center, quat=quat_wxyz, size=half, **collides.geom_fields())
 
 
 def add_capsule(body: mujoco.MjsBody, start: Point, end: Point, radius_m: float, collides: Collides) -> None:
@@ -56,30 +63,42 @@ def add_sphere(
     )
 
 
+def stood_along(axis: Axis, points: ArrayLike) -> NDArray[np.float64]:
+    """Points ``(..., 3)`` laid out around y, turned about x so that they go around ``axis``."""
+    points = np.asarray(points, dtype=np.float64)
+    return points if axis == "y" else points[..., [0, 2, 1]] * np.array([1.0, -1.0, 1.0])
+
+
 def add_ring(
     body: mujoco.MjsBody,
-    axis_xz_m: tuple[float, float],
+    center_xz_m: tuple[float, float],
     radii_m: tuple[float, float],
-    span_y_m: tuple[float, float],
+    span_m: tuple[float, float],
+    collides: Collides = MATED,
+    axis: Axis = "y",
     boxes: int = _RING_BOXES,
 ) -> None:
-    """Add a boss around a hole along y: boxes whose inner faces touch the inner circle.
+    """Add a wall around a hole: boxes whose inner and outer faces touch the two circles.
 
     Args:
       body: what to add it to.
-      axis_xz_m: where the axis crosses the plane y = 0.
+      center_xz_m: where the axis y crosses the plane y = 0 (before it is turned, if the axis is z).
       radii_m: inner and outer radius.
-      span_y_m: lowest and highest y.
+      span_m: lowest and highest place along the axis.
+      collides: with what.
+      axis: what it goes around.
       boxes: how many.
     """
-    (inner, outer), (low, high), (x, z) = radii_m, span_y_m, axis_xz_m
-    middle, half_width = (outer + inner) / 2, outer * np.tan(np.pi / boxes)
+    (inner, outer), (low, high), (x, z) = radii_m, span_m, center_xz_m
+    middle, half_m = (outer + inner) / 2, [(outer - inner) / 2, (high - low) / 2, outer * np.tan(np.pi / boxes)]
     for k in range(boxes):
         angle = 2 * np.pi * k / boxes
+        about_y = (np.cos(angle / 2), 0.0, np.sin(angle / 2), 0.0)
+        about_z = (np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2))
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX,
-            pos=(x + middle * np.cos(angle), (low + high) / 2, z - middle * np.sin(angle)),
-            quat=(np.cos(angle / 2), 0.0, np.sin(angle / 2), 0.0),
-            size=((outer - inner) / 2, (high - low) / 2, half_width),
-            **MATED.geom_fields(),
+            pos=stood_along(axis, (x + middle * np.cos(angle), (low + high) / 2, z - middle * np.sin(angle))),
+            quat=about_y if axis == "y" else about_z,
+            size=np.abs(stood_along(axis, half_m)),
+            **collides.geom_fields(),
         )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resip_training.sim.collision import Collides
+from resip_training.sim.parts import Axis, stood_along
 
 PITCH_M: Final = 0.009375
 TURNS: Final = 2.0
@@ -28,26 +29,31 @@ _TRIM_RAD: Final = np.deg2rad(14.0)
 
 @dataclass(frozen=True)
 class Helix:
-    """A right-handed helix about the local y axis.
+    """A right-handed helix about a part's y or z axis.
 
-    A point at angle ``phi`` lies at ``x = r cos phi, z = -r sin phi`` from the axis.
+    Angles are counted about that axis from +x.
     """
 
     radius_m: float
-    start_y_m: float
+    start_m: float
+    """Lowest place along the axis."""
     phase_rad: float
-    """Angle at ``start_y_m``."""
+    """Angle there."""
+    axis: Axis = "y"
     tube_radius_m: float = TUBE_RADIUS_M
 
     def points(self, phi_rad: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points ``(n, 3)`` at angles ``phi_rad`` ``(n,)`` past the start, axis at the origin."""
         angle = self.phase_rad + phi_rad
-        y = self.start_y_m + PITCH_M * phi_rad / (2 * np.pi)
-        return np.stack([self.radius_m * np.cos(angle), y, -self.radius_m * np.sin(angle)], axis=-1)
+        along = self.start_m + PITCH_M * phi_rad / (2 * np.pi)
+        around_y = np.stack([self.radius_m * np.cos(angle), along, -self.radius_m * np.sin(angle)], axis=-1)
+        return stood_along(self.axis, around_y)
 
 
-def add_thread(body: mujoco.MjsBody, helix: Helix, axis_x_m: float, axis_z_m: float, collides: Collides) -> None:
-    """Add a thread to ``body`` about the line ``x = axis_x_m, z = axis_z_m``; it carries no mass."""
+def add_thread(
+    body: mujoco.MjsBody, helix: Helix, collides: Collides, axis_x_m: float = 0.0, axis_z_m: float = 0.0
+) -> None:
+    """Add a thread to ``body``, its axis moved to ``x = axis_x_m, z = axis_z_m``; it carries no mass."""
     count = round(CAPSULES_PER_TURN * TURNS)
     phi = np.linspace(_TRIM_RAD, 2 * np.pi * TURNS - _TRIM_RAD, count + 1)
     points = helix.points(phi) + np.array([axis_x_m, 0.0, axis_z_m])

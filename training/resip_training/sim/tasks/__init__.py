@@ -14,8 +14,9 @@ from resip_training.sim.task import Randomness, Task
 from resip_training.sim.tasks.lamp import LAMP
 from resip_training.sim.tasks.one_leg import ONE_LEG
 from resip_training.sim.tasks.peg_hole import PEG_HOLE
+from resip_training.sim.tasks.round_table import ROUND_TABLE
 
-TASKS: Final = MappingProxyType({task.name: task for task in (ONE_LEG, LAMP, PEG_HOLE)})
+TASKS: Final = MappingProxyType({task.name: task for task in (ONE_LEG, ROUND_TABLE, LAMP, PEG_HOLE)})
 
 
 def get(name: str) -> Task:

@@ -21,10 +21,10 @@ from resip_training.sim.parts import Part, add_box, add_capsule, add_ring, add_s
 from resip_training.sim.task import PlacedPart, Randomness, Relation, Task
 
 # Everything below was measured by sectioning the meshes. Both helices start 90 degrees past +x.
-_BASE_THREAD: Final = threads.Helix(radius_m=0.0131, start_y_m=-0.03955, phase_rad=np.pi / 2, tube_radius_m=0.00194)
+_BASE_THREAD: Final = threads.Helix(radius_m=0.0131, start_m=-0.03955, phase_rad=np.pi / 2, tube_radius_m=0.00194)
 # The bulb's real radius is 10.0 mm: the middles of its capsules then lie as far inside the helix as their ends lie
 # outside. The base's thin tube leaves the threads 1.0 mm of overlap; without this a jolt would strip them.
-_BULB_THREAD: Final = threads.Helix(radius_m=0.01017, start_y_m=-0.04075, phase_rad=np.pi / 2)
+_BULB_THREAD: Final = threads.Helix(radius_m=0.01017, start_m=-0.04075, phase_rad=np.pi / 2)
 
 _FOOT_HALF_M, _FOOT_Y_M = 0.04235, (0.0072, 0.0172)
 _CORE_HALF_M = 0.020  # stands for the pyramid between foot and neck

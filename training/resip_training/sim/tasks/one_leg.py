@@ -16,8 +16,8 @@ from resip_training.sim.parts import Part, add_box, add_capsule, add_ring
 from resip_training.sim.task import PlacedPart, Randomness, Relation, Task
 
 # Helices of the square table, measured by sectioning the meshes: both start 90 degrees before +x.
-_LEG_THREAD: Final = threads.Helix(radius_m=0.0100, start_y_m=-0.0500, phase_rad=-np.pi / 2)
-_HOLE_THREAD: Final = threads.Helix(radius_m=0.0131, start_y_m=-0.0094375, phase_rad=-np.pi / 2)
+_LEG_THREAD: Final = threads.Helix(radius_m=0.0100, start_m=-0.0500, phase_rad=-np.pi / 2)
+_HOLE_THREAD: Final = threads.Helix(radius_m=0.0131, start_m=-0.0094375, phase_rad=-np.pi / 2)
 
 _HALF_SIDE_M = 0.08125
 _FLOOR_TOP_M, _RIM_TOP_M = -0.009375, 0.015625
@@ -44,7 +44,7 @@ def _add_table_top(body: mujoco.MjsBody) -> None:
     for x in (-_HOLE_M, _HOLE_M):
         for z in (-_HOLE_M, _HOLE_M):
             add_ring(body, (x, z), (_RING_INNER_M, _RING_OUTER_M), (_FLOOR_TOP_M, _RIM_TOP_M - _RING_DROP_M))
-            threads.add_thread(body, _HOLE_THREAD, axis_x_m=x, axis_z_m=z, collides=THREAD)
+            threads.add_thread(body, _HOLE_THREAD, THREAD, axis_x_m=x, axis_z_m=z)
 
 
 def _add_leg(body: mujoco.MjsBody, peg_z_m: float, collides: Collides) -> None:
@@ -60,7 +60,7 @@ def _add_plain_leg(body: mujoco.MjsBody) -> None:
 
 def _add_threaded_leg(body: mujoco.MjsBody) -> None:
     _add_leg(body, peg_z_m=-_PEG_OFFSET_M, collides=PART | THREAD)
-    threads.add_thread(body, _LEG_THREAD, axis_x_m=0.0, axis_z_m=-_PEG_OFFSET_M, collides=THREAD)
+    threads.add_thread(body, _LEG_THREAD, THREAD, axis_z_m=-_PEG_OFFSET_M)
 
 
 def _leg(number: int, add_collision: Callable[[mujoco.MjsBody], None]) -> Part:
