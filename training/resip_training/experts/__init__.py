@@ -1,1 +1,1 @@
-"""Scripted experts: one module a task, each with ``plan(scene)``; see ``motion`` for what they share."""
+"""Scripted experts: one module a task, each with ``act(scene)``; see ``motion`` and ``screw`` for what they share."""

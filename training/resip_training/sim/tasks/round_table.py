@@ -15,7 +15,7 @@ from resip_training.sim.parts import Part, add_box, add_capsule, add_ring
 from resip_training.sim.task import PlacedPart, Randomness, Relation, Task
 
 # All measured by sectioning the meshes. Top and base are turned around z, the leg around y.
-_SOLID: Final = PART | THREAD
+_SCREWED: Final = PART | THREAD  # pegs and walls of holes: the shapes that threads touch besides each other
 
 #: The hole's thread is 1.1 mm higher than in the mesh. There, a leg that is screwed home stops 42 degrees before
 #: the reference's target, whose yaw only a leg reaches that was dropped in and rests on top of the thread.
@@ -56,10 +56,10 @@ _BASE_FOOT_HALF_M: Final = 0.0065
 def _add_top(body: mujoco.MjsBody) -> None:
     _add_disc(body)
     foot = (_TOP_FOOT_HALF_M, _TOP_FOOT_HALF_M, (_TOP_FLOOR_M - _TOP_BOTTOM_M) / 2)
-    add_box(body, (0.0, 0.0, (_TOP_FLOOR_M + _TOP_BOTTOM_M) / 2), foot, _SOLID)
+    add_box(body, (0.0, 0.0, (_TOP_FLOOR_M + _TOP_BOTTOM_M) / 2), foot, PART)
     lifted = _TOP_BOTTOM_M + _RING_DROP_M
-    add_ring(body, _CENTER, _RIM_RADII_M, (lifted, _RIM_TOP_M), _SOLID, "z", _RIM_BOXES)
-    add_ring(body, _CENTER, _BOSS_RADII_M, (_TOP_FLOOR_M, _BOSS_TOP_M - _RING_DROP_M), _SOLID, "z")
+    add_ring(body, _CENTER, _RIM_RADII_M, (lifted, _RIM_TOP_M), PART, "z", _RIM_BOXES)
+    add_ring(body, _CENTER, _BOSS_RADII_M, (_TOP_FLOOR_M, _BOSS_TOP_M - _RING_DROP_M), _SCREWED, "z")
     threads.add_thread(body, _TOP_THREAD, THREAD)
 
 
@@ -69,16 +69,16 @@ def _add_disc(body: mujoco.MjsBody) -> None:
     half = (inner, inner * np.tan(np.pi / 8), (_TOP_FLOOR_M - low) / 2)
     for angle in np.arange(4) * np.pi / 4:
         quat = (np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2))
-        add_box(body, (0.0, 0.0, (_TOP_FLOOR_M + low) / 2), half, _SOLID, quat)
+        add_box(body, (0.0, 0.0, (_TOP_FLOOR_M + low) / 2), half, PART, quat)
 
 
 def _add_leg(body: mujoco.MjsBody) -> None:
     """Core, peg, and the octagonal wall of the hole, on a flat side of which the leg lies without rolling."""
     core = (_LEG_CORE_HALF_M, (_LEG_HOLE_FLOOR_M - _LEG_SHOULDER_M) / 2, _LEG_CORE_HALF_M)
-    add_box(body, (0.0, (_LEG_HOLE_FLOOR_M + _LEG_SHOULDER_M) / 2, 0.0), core, _SOLID)
-    add_ring(body, _CENTER, _BOSS_RADII_M, (_LEG_WAIST_M, _LEG_END_M - _RING_DROP_M), _SOLID)
+    add_box(body, (0.0, (_LEG_HOLE_FLOOR_M + _LEG_SHOULDER_M) / 2, 0.0), core, PART)
+    add_ring(body, _CENTER, _BOSS_RADII_M, (_LEG_WAIST_M, _LEG_END_M - _RING_DROP_M), _SCREWED)
     tip = (0.0, _LEG_PEG_TIP_M + _PEG_RADIUS_M, 0.0)
-    add_capsule(body, tip, (0.0, _LEG_SHOULDER_M, 0.0), _PEG_RADIUS_M, _SOLID)
+    add_capsule(body, tip, (0.0, _LEG_SHOULDER_M, 0.0), _PEG_RADIUS_M, _SCREWED)
     threads.add_thread(body, _LEG_THREAD, THREAD)
     threads.add_thread(body, _LEG_HOLE_THREAD, THREAD)
 
@@ -87,15 +87,15 @@ def _add_base(body: mujoco.MjsBody) -> None:
     """A cross with narrow waists near its middle, on a peg with a flat end."""
     middle, half = (_BASE_TOP_M + _BASE_BOTTOM_M) / 2, (_BASE_TOP_M - _BASE_BOTTOM_M) / 2
     pad, pad_half = (_ARM_END_M + _WAIST_END_M) / 2, (_ARM_END_M - _WAIST_END_M) / 2
-    add_box(body, (0.0, 0.0, middle), (_WAIST_END_M, _WAIST_HALF_WIDTH_M, half), _SOLID)
-    add_box(body, (0.0, 0.0, middle), (_WAIST_HALF_WIDTH_M, _WAIST_END_M, half), _SOLID)
+    add_box(body, (0.0, 0.0, middle), (_WAIST_END_M, _WAIST_HALF_WIDTH_M, half), PART)
+    add_box(body, (0.0, 0.0, middle), (_WAIST_HALF_WIDTH_M, _WAIST_END_M, half), PART)
     for side in (-1, 1):
-        add_box(body, (side * pad, 0.0, middle), (pad_half, _ARM_HALF_WIDTH_M, half), _SOLID)
-        add_box(body, (0.0, side * pad, middle), (_ARM_HALF_WIDTH_M, pad_half, half), _SOLID)
+        add_box(body, (side * pad, 0.0, middle), (pad_half, _ARM_HALF_WIDTH_M, half), PART)
+        add_box(body, (0.0, side * pad, middle), (_ARM_HALF_WIDTH_M, pad_half, half), PART)
     tip = (0.0, 0.0, _BASE_PEG_TIP_M + _PEG_RADIUS_M)
-    add_capsule(body, tip, (0.0, 0.0, _BASE_BOTTOM_M), _PEG_RADIUS_M, _SOLID)
+    add_capsule(body, tip, (0.0, 0.0, _BASE_BOTTOM_M), _PEG_RADIUS_M, _SCREWED)
     foot = (_BASE_FOOT_HALF_M, _BASE_FOOT_HALF_M, _PEG_RADIUS_M / 2)
-    add_box(body, (0.0, 0.0, _BASE_PEG_TIP_M + _PEG_RADIUS_M / 2), foot, _SOLID)
+    add_box(body, (0.0, 0.0, _BASE_PEG_TIP_M + _PEG_RADIUS_M / 2), foot, _SCREWED)
     threads.add_thread(body, _BASE_THREAD, THREAD)
 
 
