@@ -1,6 +1,7 @@
 """The program `resip`: finding a command, and how it ends."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
