@@ -279,7 +279,7 @@ def test_each_level_displaces_95_percent_of_the_parts_within_its_definition(
     axes = rotation.matrix_from_quat(env.part_poses()[:, :-1, 3:]) @ HEADING_AXES[..., None]
     turned = np.abs(np.arctan2(axes[..., 1, 0], axes[..., 0, 0]))
     for displaced, allowed in ((parts_m, distance_m), (turned, np.deg2rad(angle_deg))):
-        assert 0.86 * allowed < np.quantile(displaced, 0.95) <= allowed
+        assert 0.8 * allowed < np.quantile(displaced, 0.95) <= allowed
         assert (np.quantile(displaced, 0.95, axis=0) > 0.75 * allowed).all(), "no part is easier than the level"
     assert np.abs(offset[:, -1, :2]).max() <= obstacle_m
     assert np.abs(env.joint_positions() - panda.RESET_RAD).max() <= np.deg2rad(arm_deg) + 1e-4

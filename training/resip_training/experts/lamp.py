@@ -99,7 +99,7 @@ def base_cornered(scene: Scene) -> bool:
 
 
 def bulb_above_seat(scene: Scene) -> Array:
-    """Bulb position relative to its seat, ``(3,)`` in the base's frame with y turned up: the second is the height."""
+    """Bulb position relative to its seat, ``(3,)`` in the base's frame but with y up; the second is the height."""
     return (motion.relative(scene.parts[BASE], scene.parts[BULB]).position - _BULB_SEAT.position) * [1.0, -1.0, 1.0]
 
 

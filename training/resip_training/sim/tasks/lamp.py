@@ -166,7 +166,7 @@ LAMP: Final = Task(
             ),
             "high": Randomness(
                 impulse_speed_m_s=(0.430, 0.352, 0.435),
-                impulse_spin_rad_s=(12.7, 11.6, 8.6),
+                impulse_spin_rad_s=(12.9, 11.8, 8.2),
                 obstacle_m=0.06,
                 arm_rad=np.deg2rad(13.0),
             ),
