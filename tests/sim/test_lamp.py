@@ -13,6 +13,7 @@ from resip_training.sim.cell import Cell
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.task import nominal_poses
 from resip_training.sim.tasks import lamp
+from resip_training.validation.screw_rig import Screw, ScrewRig
 
 TASK = tasks.get("lamp")
 BASE, BULB, HOOD = TASK.part_names
@@ -26,69 +27,21 @@ HAND_DAMPING = 40.0  # N s/m: a hand lets a bulb down, it does not drop it
 HEADING_AXES = rotation.matrix_from_quat(nominal_poses(TASK)[:-1, 3:])[:, 0]
 
 
-class Rig:
-    """Base fixed, its frame the world's, so that up is -y; the bulb is free, or held by a hand that turns it."""
-
-    def __init__(self, held: bool = True) -> None:
-        spec = mujoco.MjSpec()
-        scene.set_options(spec, TASK.timestep_s)
-        spec.option.gravity = (0.0, 9.81, 0.0)
-        lamp.LAMP_BASE.add_collision(spec.worldbody.add_body(name=BASE))
-        bulb = spec.worldbody.add_body(name=BULB, pos=SEATED_BULB, quat=(0.0, 0.0, 0.0, 1.0))
-        lamp.LAMP_BULB.add_collision(bulb)
-        if held:
-            slide = mujoco.mjtJoint.mjJNT_SLIDE
-            bulb.add_joint(name="height", type=slide, axis=(0, 1, 0), damping=[1.0, 0, 0])
-            for name, axis in (("x", (1, 0, 0)), ("z", (0, 0, 1))):  # a hand gives way sideways
-                bulb.add_joint(name=name, type=slide, axis=axis, stiffness=[2000.0, 0, 0], damping=[5.0, 0, 0])
-            bulb.add_joint(name="turn", type=mujoco.mjtJoint.mjJNT_HINGE, axis=(0, 1, 0))
-            wrist = spec.add_actuator(name="wrist", target="turn", trntype=mujoco.mjtTrn.mjTRN_JOINT)
-            wrist.set_to_position(kp=2.0, kv=0.05)
-        else:
-            bulb.add_freejoint()
-        self.model = spec.compile()
-        self.data = mujoco.MjData(self.model)
-        self.held = held
-
-    def place(self, height_m: float, turn_rad: float = 0.0) -> None:
-        """Put the bulb above its seat, turned by ``turn_rad`` against the direction that screws it in."""
-        if self.held:
-            self.data.qpos[:] = (height_m, 0.0, 0.0, turn_rad)
-            self.data.ctrl[:] = turn_rad
-        else:
-            matrix = TURNED_OVER @ rotation.matrix_from_rotvec([0.0, turn_rad, 0.0])
-            self.data.qpos[:3] = SEATED_BULB - [0.0, height_m, 0.0]
-            self.data.qpos[3:] = rotation.quat_from_matrix(matrix)[[3, 0, 1, 2]]
-        mujoco.mj_forward(self.model, self.data)
-
-    def run(self, seconds: float, force_n: float = 0.0) -> None:
-        self.data.xfrc_applied[self.model.body(BULB).id, 1] = force_n
-        mujoco.mj_step(self.model, self.data, nstep=round(seconds / self.model.opt.timestep))
-
-    def turn_to(self, goal_rad: float, force_n: float, speed_rad_s: float = 2.0) -> None:
-        """Turn the held bulb at a steady speed, pressed down by ``force_n``."""
-        start = self.data.qpos[-1]
-        steps = round(abs(goal_rad - start) / speed_rad_s / self.model.opt.timestep)
-        for wanted in np.linspace(start, goal_rad, steps):
-            self.data.ctrl[:] = wanted
-            self.run(self.model.opt.timestep, force_n)
-
-    @property
-    def height_m(self) -> float:
-        return float(SEATED_BULB[1] - self.data.body(BULB).xpos[1])
-
-    @property
-    def succeeded(self) -> bool:
-        body = self.data.body(BULB)
-        bulb = np.concatenate([body.xpos, body.xquat[[1, 2, 3, 0]]])
-        return bool(success.holds(TASK.relations[0], np.array([0.0, 0, 0, 0, 0, 0, 1]), bulb))
+BULB_IN_BASE = Screw(
+    task=TASK,
+    relation=0,
+    fixed=lamp.LAMP_BASE,
+    turned=lamp.LAMP_BULB,
+    fixed_matrix=rotation.matrix_from_rotvec([-np.pi / 2, 0.0, 0.0]),  # the base's -y is up
+    axis=(0, 1, 0),
+)
 
 
 # ---- the screw ----
 
 
 def test_screwing_in_descends_one_pitch_per_turn() -> None:
-    rig = Rig()
+    rig = ScrewRig(BULB_IN_BASE)
     rig.place(height_m=0.012, turn_rad=np.deg2rad(340.0))
     rig.run(0.3, force_n=2.0)
     rig.turn_to(np.deg2rad(320.0), force_n=2.0)
@@ -98,7 +51,7 @@ def test_screwing_in_descends_one_pitch_per_turn() -> None:
 
 
 def test_a_bulb_dropped_in_without_turning_stands_high_and_does_not_count() -> None:
-    rig = Rig(held=False)
+    rig = ScrewRig(BULB_IN_BASE, held=False)
     rig.place(height_m=0.008)
     rig.run(1.0)
     assert rig.height_m == pytest.approx(ABOVE_SEAT_WITHOUT_TURNING_M, abs=0.0005)
@@ -107,7 +60,7 @@ def test_a_bulb_dropped_in_without_turning_stands_high_and_does_not_count() -> N
 
 @pytest.mark.parametrize("turn_deg", range(0, 360, 30))
 def test_a_bulb_put_in_without_turning_does_not_count_at_any_heading(turn_deg: int) -> None:
-    rig = Rig()
+    rig = ScrewRig(BULB_IN_BASE)
     rig.place(height_m=0.016, turn_rad=np.deg2rad(turn_deg))
     rig.model.joint("height").damping = HAND_DAMPING
     rig.run(1.5, force_n=2.0)
@@ -116,7 +69,7 @@ def test_a_bulb_put_in_without_turning_does_not_count_at_any_heading(turn_deg: i
 
 @pytest.mark.parametrize("turn_deg", [0, 60, 120, 180])
 def test_forty_newtons_of_a_hand_do_not_strip_the_thread(turn_deg: int) -> None:
-    rig = Rig()
+    rig = ScrewRig(BULB_IN_BASE)
     rig.place(height_m=0.016, turn_rad=np.deg2rad(turn_deg))
     rig.model.joint("height").damping = HAND_DAMPING
     rig.run(1.5, force_n=2.0)
@@ -127,7 +80,7 @@ def test_forty_newtons_of_a_hand_do_not_strip_the_thread(turn_deg: int) -> None:
 
 
 def test_a_bulb_turned_in_is_assembled_and_stays() -> None:
-    rig = Rig()
+    rig = ScrewRig(BULB_IN_BASE)
     rig.place(height_m=0.012, turn_rad=2 * np.pi)
     rig.run(0.3, force_n=2.0)
     rig.turn_to(0.0, force_n=2.0)

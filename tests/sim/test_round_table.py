@@ -2,159 +2,64 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-import mujoco
 import numpy as np
 import pytest
 from resip import rotation, spaces
 from resip_training.experts import motion
 from resip_training.experts.rollout import run_expert
-from resip_training.sim import scene, success, tasks, threads
+from resip_training.sim import tasks, threads
 from resip_training.sim.env import AssemblyEnv
-from resip_training.sim.parts import Part
 from resip_training.sim.tasks import round_table
+from resip_training.validation.screw_rig import Screw, ScrewRig
 
 TASK = tasks.get("round_table")
 STOPS_ABOVE_SEAT_WITHOUT_TURNING_M = 0.006
 
 
-@dataclasses.dataclass(frozen=True)
-class Joint:
-    """A pair of parts that are screwed together."""
-
-    relation: int
-    fixed: Part
-    turned: Part
-    fixed_matrix: np.ndarray
-    """Stands the hole's axis up."""
-    axis: tuple[int, int, int]
-    """Of the turned part, up when it is screwed in."""
-
-
-LEG_IN_TOP = Joint(0, round_table.ROUND_TABLE_TOP, round_table.ROUND_TABLE_LEG, np.eye(3), (0, 1, 0))
-BASE_IN_LEG = Joint(
+LEG_IN_TOP = Screw(TASK, 0, round_table.ROUND_TABLE_TOP, round_table.ROUND_TABLE_LEG, np.eye(3), (0, 1, 0))
+BASE_IN_LEG = Screw(
+    TASK,
     1,
     round_table.ROUND_TABLE_LEG,
     round_table.ROUND_TABLE_BASE,
     rotation.matrix_from_rotvec([np.pi / 2, 0.0, 0.0]),
     (0, 0, 1),
 )
-both_joints = pytest.mark.parametrize("joint", [LEG_IN_TOP, BASE_IN_LEG], ids=["leg_in_top", "base_in_leg"])
+both_screws = pytest.mark.parametrize("screw", [LEG_IN_TOP, BASE_IN_LEG], ids=["leg_in_top", "base_in_leg"])
 
 
-class Rig:
-    """The part with the hole is fixed; the other is free, or held by a hand that turns it about the hole's axis.
-
-    Heights and turns are those above and from the assembled pose.
-    """
-
-    def __init__(self, joint: Joint, held: bool = True) -> None:
-        self.joint, self.held = joint, held
-        relation = TASK.relations[joint.relation]
-        self.fixed = spaces.Pose(np.zeros(3), joint.fixed_matrix)
-        self.seat = motion.compose(
-            self.fixed, spaces.Pose(relation.target_positions_m[0], np.asarray(relation.target_matrix))
-        )
-        spec = mujoco.MjSpec()
-        scene.set_options(spec, timestep_s=0.004)
-        fixed = spec.worldbody.add_body(name="fixed", quat=_wxyz(joint.fixed_matrix))
-        joint.fixed.add_collision(fixed)
-        turned = spec.worldbody.add_body(name="turned", pos=self.seat.position, quat=_wxyz(self.seat.matrix))
-        joint.turned.add_collision(turned)
-        if held:
-            _add_hand(spec, turned, joint.axis)
-        else:
-            turned.add_freejoint()
-        spec.body("turned").mass = joint.turned.mass_kg
-        self.model = spec.compile()
-        self.data = mujoco.MjData(self.model)
-
-    def place(self, height_m: float, turn_rad: float = 0.0) -> None:
-        if self.held:
-            self.data.qpos[:] = (height_m, 0.0, 0.0, turn_rad)
-            self.data.ctrl[:] = turn_rad
-        else:
-            turn = rotation.matrix_from_rotvec([0.0, 0.0, turn_rad])
-            self.data.qpos[:3] = self.seat.position + [0.0, 0.0, height_m]
-            self.data.qpos[3:] = _wxyz(turn @ self.seat.matrix)
-        mujoco.mj_forward(self.model, self.data)
-
-    def run(self, seconds: float, force_n: float = 0.0) -> None:
-        self.data.xfrc_applied[self.model.body("turned").id, 2] = -force_n
-        mujoco.mj_step(self.model, self.data, nstep=round(seconds / self.model.opt.timestep))
-
-    def turn_to(self, goal_rad: float, force_n: float, speed_rad_s: float = 2.0) -> None:
-        """Turn the held part at a steady speed, pressed down by ``force_n``."""
-        start = self.data.qpos[-1]
-        steps = round(abs(goal_rad - start) / speed_rad_s / self.model.opt.timestep)
-        for wanted in np.linspace(start, goal_rad, steps):
-            self.data.ctrl[:] = wanted
-            self.run(self.model.opt.timestep, force_n)
-
-    @property
-    def height_m(self) -> float:
-        return float(self.data.body("turned").xpos[2] - self.seat.position[2])
-
-    @property
-    def succeeded(self) -> bool:
-        fixed, turned = self.data.body("fixed"), self.data.body("turned")
-        poses = [np.concatenate([body.xpos, body.xquat[[1, 2, 3, 0]]]) for body in (fixed, turned)]
-        return bool(success.holds(TASK.relations[self.joint.relation], *poses))
-
-
-def _wxyz(matrix: np.ndarray) -> np.ndarray:
-    return rotation.quat_from_matrix(matrix)[[3, 0, 1, 2]]
-
-
-def _add_hand(spec: mujoco.MjSpec, body: mujoco.MjsBody, axis: tuple[int, int, int]) -> None:
-    """Free along the axis, turned by a wrist, and giving way sideways."""
-    slide = mujoco.mjtJoint.mjJNT_SLIDE
-    body.add_joint(name="height", type=slide, axis=axis, damping=[1.0, 0, 0])
-    for name, side in (("a", np.roll(axis, 1)), ("b", np.roll(axis, 2))):
-        body.add_joint(name=name, type=slide, axis=side, stiffness=[2000.0, 0, 0], damping=[5.0, 0, 0])
-    body.add_joint(name="turn", type=mujoco.mjtJoint.mjJNT_HINGE, axis=axis)
-    wrist = spec.add_actuator(name="wrist", target="turn", trntype=mujoco.mjtTrn.mjTRN_JOINT)
-    wrist.set_to_position(kp=2.0, kv=0.05)
-
-
-@both_joints
-def test_screwing_in_descends_one_pitch_per_turn(joint: Joint) -> None:
-    rig = Rig(joint)
+@both_screws
+def test_screwing_in_descends_one_pitch_per_turn(screw: Screw) -> None:
+    rig = ScrewRig(screw)
     rig.place(height_m=0.012, turn_rad=2 * np.pi)
     rig.run(0.3, force_n=2.0)
-    turns_rad = np.deg2rad(np.arange(340.0, 130.0, -10.0))
-    heights_m = []
-    for turn_rad in turns_rad:
-        rig.turn_to(turn_rad, force_n=2.0)
-        heights_m.append(rig.height_m)
-    slope_m_rad = np.polyfit(turns_rad, heights_m, 1)[0]
-    assert slope_m_rad * 2 * np.pi == pytest.approx(threads.PITCH_M, rel=0.08)
+    descent_m = rig.descent_per_turn(np.deg2rad(340.0), np.deg2rad(140.0), 2.0)
+    assert descent_m == pytest.approx(threads.PITCH_M, rel=0.08)
 
 
-@both_joints
+@both_screws
 @pytest.mark.parametrize("turn_deg", [-20.0, -10.0, 0.0, 10.0, 20.0])
-def test_a_part_dropped_in_without_turning_stands_high_and_does_not_count(joint: Joint, turn_deg: float) -> None:
-    rig = Rig(joint, held=False)
+def test_a_part_dropped_in_without_turning_stands_high_and_does_not_count(screw: Screw, turn_deg: float) -> None:
+    rig = ScrewRig(screw, held=False)
     rig.place(height_m=0.0135, turn_rad=np.deg2rad(turn_deg))
     rig.run(1.0)
     assert rig.height_m == pytest.approx(STOPS_ABOVE_SEAT_WITHOUT_TURNING_M, abs=0.0015)
     assert not rig.succeeded
 
 
-@both_joints
-def test_forty_newtons_do_not_strip_the_thread(joint: Joint) -> None:
-    rig = Rig(joint)
+@both_screws
+def test_forty_newtons_do_not_strip_the_thread(screw: Screw) -> None:
+    rig = ScrewRig(screw)
     rig.place(height_m=0.012)
     rig.run(0.5)
     rig.run(2.0, force_n=40.0)
-    assert rig.height_m > TASK.relations[joint.relation].tolerance_m
+    assert rig.height_m > screw.assembled.tolerance_m
     assert not rig.succeeded
 
 
-@both_joints
-def test_a_part_turned_in_is_assembled_and_stays(joint: Joint) -> None:
-    rig = Rig(joint)
+@both_screws
+def test_a_part_turned_in_is_assembled_and_stays(screw: Screw) -> None:
+    rig = ScrewRig(screw)
     rig.place(height_m=0.012, turn_rad=2 * np.pi)
     rig.run(0.3, force_n=2.0)
     rig.turn_to(0.0, force_n=2.0)
@@ -174,7 +79,7 @@ def hold(env: AssemblyEnv) -> np.ndarray:
 def put(env: AssemblyEnv, part: str, pose: spaces.Pose) -> None:
     """Place a part of environment 0."""
     start = env.worlds.model.joint(part).qposadr[0]
-    env.worlds.qpos[0, start : start + 7] = [*pose.position, *_wxyz(pose.matrix)]
+    env.worlds.qpos[0, start : start + 7] = [*pose.position, *rotation.quat_from_matrix(pose.matrix)[[3, 0, 1, 2]]]
 
 
 def assembled_on(env: AssemblyEnv, base: spaces.Pose, relation: int) -> spaces.Pose:

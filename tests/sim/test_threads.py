@@ -5,26 +5,26 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from resip_training.sim import success, tasks, threads
-from resip_training.validation.screw_rig import ScrewRig
+from resip_training.validation.screw_rig import LEG_IN_TOP, ScrewRig
 
 LEG_ABOVE_SEAT_WITHOUT_TURNING_M = 0.006
 
 
 def test_screwing_in_descends_one_pitch_per_turn() -> None:
-    rig = ScrewRig()
+    rig = ScrewRig(LEG_IN_TOP)
     rig.place(height_m=0.012, turn_rad=np.deg2rad(340.0))
     rig.run(0.3, force_n=2.0)
     assert rig.descent_per_turn(np.deg2rad(330), np.deg2rad(180), 2.0) == pytest.approx(threads.PITCH_M, rel=0.06)
 
 
 def test_screwing_out_under_a_pull_rises_one_pitch_per_turn() -> None:
-    rig = ScrewRig()
+    rig = ScrewRig(LEG_IN_TOP)
     rig.place(height_m=0.0, turn_rad=0.0)
     assert rig.descent_per_turn(np.deg2rad(60), np.deg2rad(300), -2.0) == pytest.approx(threads.PITCH_M, rel=0.15)
 
 
 def test_a_leg_dropped_in_without_turning_stands_high_and_does_not_count() -> None:
-    rig = ScrewRig(held=False)
+    rig = ScrewRig(LEG_IN_TOP, held=False)
     rig.place(height_m=0.012)
     rig.run(1.0)
     assert rig.height_m == pytest.approx(LEG_ABOVE_SEAT_WITHOUT_TURNING_M, abs=0.001)
@@ -32,7 +32,7 @@ def test_a_leg_dropped_in_without_turning_stands_high_and_does_not_count() -> No
 
 
 def test_forty_newtons_do_not_strip_the_thread() -> None:
-    rig = ScrewRig(held=False)
+    rig = ScrewRig(LEG_IN_TOP, held=False)
     rig.place(height_m=0.012)
     rig.run(0.5)
     rig.run(2.0, force_n=40.0)
@@ -41,7 +41,7 @@ def test_forty_newtons_do_not_strip_the_thread() -> None:
 
 
 def test_a_leg_turned_in_is_assembled_and_stays() -> None:
-    rig = ScrewRig()
+    rig = ScrewRig(LEG_IN_TOP)
     rig.place(height_m=0.012, turn_rad=2 * np.pi)
     rig.run(0.3, force_n=2.0)
     rig.turn_to(0.0, force_n=2.0)

@@ -10,11 +10,11 @@ from resip_training.sim import tasks, threads
 from resip_training.sim.tasks import one_leg, peg_hole
 from resip_training.validation import sdf
 from resip_training.validation.run import measure_screw
-from resip_training.validation.screw_rig import ScrewRig
+from resip_training.validation.screw_rig import LEG_IN_TOP, ScrewRig
 
 
 def test_the_screw_is_measured() -> None:
-    figures = measure_screw(ScrewRig())
+    figures = measure_screw(ScrewRig(LEG_IN_TOP))
     assert figures["stop_height_m"] == pytest.approx(0.0065, abs=0.001)
     assert figures["descent_per_turn_m"] == pytest.approx(threads.PITCH_M, rel=0.06)
     assert figures["assembled_after_one_turn"]
@@ -23,7 +23,7 @@ def test_the_screw_is_measured() -> None:
 
 def test_true_shapes_stop_an_unturned_leg_as_high_as_the_capsules_do() -> None:
     heights = []
-    for rig in (ScrewRig(), ScrewRig(add_collision=sdf.add_sdf)):
+    for rig in (ScrewRig(LEG_IN_TOP), ScrewRig(LEG_IN_TOP, add_collision=sdf.add_sdf)):
         rig.place(height_m=0.012)
         rig.run(0.6, force_n=2.0)
         heights.append(rig.height_m)

@@ -22,7 +22,7 @@ from resip_training.experts import motion, one_leg
 from resip_training.sim import success, tasks
 from resip_training.sim.worlds import Worlds
 from resip_training.validation import sdf
-from resip_training.validation.screw_rig import AddCollision, ScrewRig, as_in_training
+from resip_training.validation.screw_rig import LEG_IN_TOP, AddCollision, ScrewRig, as_in_training
 
 _SHAPES: Final[Mapping[str, AddCollision]] = MappingProxyType({"capsules": as_in_training, "sdf": sdf.add_sdf})
 
@@ -46,7 +46,9 @@ def validate_sim(episodes: int, seed: int, json_path: Path | None) -> dict[str, 
     Returns:
       The figures.
     """
-    figures: dict[str, Any] = {name: measure_screw(ScrewRig(add_collision=add)) for name, add in _SHAPES.items()}
+    figures: dict[str, Any] = {
+        name: measure_screw(ScrewRig(LEG_IN_TOP, add_collision=add)) for name, add in _SHAPES.items()
+    }
     Console(width=None if sys.stdout.isatty() else 100).print(_table(figures))
     seeds = range(seed, seed + episodes)
     runs = [run_on_true_shapes(one) for one in track(seeds, "expert on true shapes")]

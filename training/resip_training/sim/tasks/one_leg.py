@@ -29,7 +29,8 @@ _RING_DROP_M = 0.0004
 
 _LEG_HALF_WIDTH_M, _LEG_HALF_LENGTH_M = 0.015, 0.03125
 _PEG_RADIUS_M, _PEG_TIP_M = 0.010, -0.05625
-_PEG_OFFSET_M = 0.0006175  # the peg's axis lies off the leg's, in z
+#: The peg's axis lies off the leg's by this, in z.
+PEG_OFFSET_M: Final = 0.0006175
 
 
 def _add_table_top(body: mujoco.MjsBody) -> None:
@@ -55,12 +56,12 @@ def _add_leg(body: mujoco.MjsBody, peg_z_m: float, collides: Collides) -> None:
 
 
 def _add_plain_leg(body: mujoco.MjsBody) -> None:
-    _add_leg(body, peg_z_m=_PEG_OFFSET_M, collides=PART)
+    _add_leg(body, peg_z_m=PEG_OFFSET_M, collides=PART)
 
 
 def _add_threaded_leg(body: mujoco.MjsBody) -> None:
-    _add_leg(body, peg_z_m=-_PEG_OFFSET_M, collides=PART | THREAD)
-    threads.add_thread(body, _LEG_THREAD, THREAD, axis_z_m=-_PEG_OFFSET_M)
+    _add_leg(body, peg_z_m=-PEG_OFFSET_M, collides=PART | THREAD)
+    threads.add_thread(body, _LEG_THREAD, THREAD, axis_z_m=-PEG_OFFSET_M)
 
 
 def _leg(number: int, add_collision: Callable[[mujoco.MjsBody], None]) -> Part:
