@@ -5,7 +5,7 @@
 # make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
 # make sheets           draw docs/images/sheet_TASK.png again: what the cameras see of each task
 # make validate-sim     the simulated screw beside the meshes' true shapes (ten minutes)
-# make soak-sim         memory of 64 worlds over 100 000 control steps (ten minutes)
+# make soak-sim         memory of 256 worlds over 100 000 control steps (ten minutes)
 # make bench-gpu        speed and soundness of the physics on this machine's GPU, into docs/results
 # VENV=DIR uses another virtual environment, PYTEST_ARGS=... goes to pytest.
 
@@ -52,7 +52,7 @@ validate-sim: setup
 	$(BIN)/resip validate sim --json docs/results/validate_sim.json
 
 soak-sim: setup
-	$(BIN)/resip bench soak --json docs/results/soak_sim.json
+	$(BIN)/resip bench soak --worlds 256 --json docs/results/soak_sim.json
 
 sheets: setup
 	$(BIN)/resip sheet --out docs/images
