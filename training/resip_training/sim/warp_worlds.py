@@ -33,7 +33,7 @@ from resip_training.sim.worlds import Worlds
 
 #: Room for pairs of geoms that may touch, shared by all worlds: this many for each. Experts reach 161 (one_leg).
 CONTACTS_PER_WORLD: Final = 256
-#: Room for constraint rows in each world. Experts reach 422 (one_leg).
+#: Room for constraint rows in each world. Experts reach 422 (one_leg) to 441 (lamp).
 CONSTRAINTS_PER_WORLD: Final = 640
 #: From how many starts seeds that were not given are drawn.
 AUTOMATIC_STARTS: Final = 1024
