@@ -44,7 +44,7 @@ one-leg-policy: setup
 results: export ROS_DOMAIN_ID ?= 77
 results: setup
 	$(BIN)/resip expert all --randomness low med --seed 773000 --json docs/results/experts.json
-	$(BIN)/resip parity --seed 4000 --json docs/results/parity.json
+	$(BIN)/resip parity --seed 5000 --json docs/results/parity.json
 	$(BIN)/resip trial one_leg --n 20 --seed 881000 --json docs/results/trials_one_leg.json
 	$(BIN)/resip bench sim --json docs/results/bench_sim.json
 
