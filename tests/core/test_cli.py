@@ -198,3 +198,37 @@ class TestNames:
     def test_a_name_unlike_any_gets_the_choices(self):
         with pytest.raises(UnknownNameError, match="unknown task 'xyz': choose from lamp, one_leg"):
             check_name("task", "xyz", ["one_leg", "lamp"])
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Measure something."""
+
+    times: cli.Count = 1
+    json: Path | None = None
+
+    def run(self) -> None:
+        """Do it, into a file that is not there."""
+        Path("no such folder/figures").read_text()
+
+
+@pytest.fixture
+def measure(monkeypatch, resip_command):
+    monkeypatch.setattr(cli, "commands", lambda: {"measure": Measure})
+    return lambda *options: resip_command("measure", *options)
+
+
+def test_what_could_not_be_written_is_refused_before_the_work(measure, tmp_path):
+    assert measure("--json", str(tmp_path / "none" / "figures.json")) == (
+        1,
+        "",
+        f"resip: error: --json {tmp_path}/none/figures.json: {tmp_path}/none is not a folder that can be written to\n",
+    )
+
+
+def test_a_count_of_none_is_refused(measure):
+    assert measure("--times", "0") == (1, "", "resip: error: --times is 1 or greater, got 0\n")
+
+
+def test_a_file_that_fails_is_named_in_a_line(measure):
+    assert measure() == (1, "", "resip: error: no such folder/figures: No such file or directory\n")

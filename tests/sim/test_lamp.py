@@ -12,8 +12,7 @@ from resip_training.sim import scene, success, tasks, threads
 from resip_training.sim.cell import Cell
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.task import nominal_poses
-from resip_training.sim.tasks import lamp
-from resip_training.validation.screw_rig import Screw, ScrewRig
+from resip_training.validation.screw_rig import BULB_IN_BASE, ScrewRig
 
 TASK = tasks.get("lamp")
 BASE, BULB, HOOD = TASK.part_names
@@ -25,16 +24,6 @@ PUSH_M_S = 0.09
 HAND_DAMPING = 40.0  # N s/m: a hand lets a bulb down, it does not drop it
 #: For each part the direction in its frame that points along the robot's x axis in the nominal layout.
 HEADING_AXES = rotation.matrix_from_quat(nominal_poses(TASK)[:-1, 3:])[:, 0]
-
-
-BULB_IN_BASE = Screw(
-    task=TASK,
-    relation=0,
-    fixed=lamp.LAMP_BASE,
-    turned=lamp.LAMP_BULB,
-    fixed_matrix=rotation.matrix_from_rotvec([-np.pi / 2, 0.0, 0.0]),  # the base's -y is up
-    axis=(0, 1, 0),
-)
 
 
 # ---- the screw ----
@@ -75,16 +64,6 @@ def test_forty_newtons_of_a_hand_do_not_strip_the_thread(turn_deg: int) -> None:
     rig.run(2.0, force_n=40.0)
     assert rig.height_m > TASK.relations[0].tolerance_m
     assert not rig.succeeded
-
-
-def test_a_bulb_turned_in_is_assembled_and_stays() -> None:
-    rig = ScrewRig(BULB_IN_BASE)
-    rig.place(height_m=0.012, turn_rad=2 * np.pi)
-    rig.run(0.3, force_n=2.0)
-    rig.turn_to(0.0, force_n=2.0)
-    assert rig.succeeded
-    rig.run(1.0)
-    assert rig.succeeded
 
 
 # ---- the hood ----

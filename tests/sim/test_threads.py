@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from resip_training.sim import success, tasks, threads
-from resip_training.validation.screw_rig import LEG_IN_TOP, ScrewRig
+from resip_training.validation.screw_rig import BASE_ON_LEG, BULB_IN_BASE, LEG_IN_ROUND_TOP, LEG_IN_TOP, Screw, ScrewRig
 
 LEG_ABOVE_SEAT_WITHOUT_TURNING_M = 0.006
 
@@ -40,8 +40,13 @@ def test_forty_newtons_do_not_strip_the_thread() -> None:
     assert not rig.succeeded
 
 
-def test_a_leg_turned_in_is_assembled_and_stays() -> None:
-    rig = ScrewRig(LEG_IN_TOP)
+@pytest.mark.parametrize(
+    "screw",
+    [LEG_IN_TOP, LEG_IN_ROUND_TOP, BASE_ON_LEG, BULB_IN_BASE],
+    ids=["leg in top", "leg in round top", "base on leg", "bulb in base"],
+)
+def test_a_part_turned_in_is_assembled_and_stays(screw: Screw) -> None:
+    rig = ScrewRig(screw)
     rig.place(height_m=0.012, turn_rad=2 * np.pi)
     rig.run(0.3, force_n=2.0)
     rig.turn_to(0.0, force_n=2.0)

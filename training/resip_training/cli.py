@@ -5,11 +5,13 @@ from __future__ import annotations
 import json as json_format
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+from resip.cli import AtLeast, Count
 from tyro.conf import Positional
 
 Randomness = Literal["low", "med", "high"]
+Natural = Annotated[int, AtLeast(0)]
 
 
 @dataclass(frozen=True)
@@ -18,13 +20,13 @@ class Expert:
 
     task: Positional[str]
     """Name of the task, such as one_leg, or all."""
-    episodes: int = 50
+    episodes: Count = 50
     """Episodes to run at each level, on as many seeds."""
-    seed: int = 0
+    seed: Natural = 0
     """First seed; the others follow it."""
     randomness: tuple[Randomness, ...] = ("low",)
     """How far parts, obstacle and arm start from their nominal places: one level or several."""
-    threads: int = 0
+    threads: Natural = 0
     """Threads that step the simulations; 0 takes all cores."""
     device: str = "cpu"
     """Where the physics runs: cpu, cuda for a GPU, or a worker at unix:/path or tcp:HOST:PORT (docs/isaac.md)."""
@@ -47,11 +49,11 @@ class Starts:
     """Name of the task, such as one_leg."""
     out: Path = Path("docs/images")
     """Folder of the plot, starts_TASK.png."""
-    episodes: int = 512
+    episodes: Count = 512
     """Starts to draw at each level."""
-    seed: int = 0
+    seed: Natural = 0
     """First seed; the others follow it."""
-    threads: int = 0
+    threads: Natural = 0
     """Threads that step the simulations; 0 takes all cores."""
     json: Path | None = None
     """Write the figures here as well."""
@@ -71,15 +73,15 @@ class Collect:
     """Name of the task, such as one_leg."""
     out: Path
     """Folder of the data set; one that has some demonstrations is completed."""
-    demos: int = 50
+    demos: Count = 50
     """Successful episodes to have in the end."""
-    seed: int = 0
+    seed: Natural = 0
     """First seed; the others follow it."""
     randomness: Randomness = "low"
     """How far parts, obstacle and arm start from their nominal places."""
-    threads: int = 0
+    threads: Natural = 0
     """Threads that step the simulations; 0 takes all cores."""
-    copies: int = 0
+    copies: Natural = 0
     """Copies of each, displaced on the table, that are rendered and stored beside it."""
 
     def run(self) -> None:
@@ -97,9 +99,9 @@ class Render:
     """Demonstrations that `resip collect` recorded."""
     out: Path
     """Folder of the new set; one that has some of it is completed."""
-    seed: int = 0
+    seed: Natural = 0
     """Of lights, colours, textures and cameras."""
-    copies: int = 1
+    copies: Count = 1
     """Times that each episode is rendered."""
     every: Literal["frame", "episode"] = "frame"
     """How long lights, colours, textures and cameras stay as they are."""
@@ -122,7 +124,7 @@ class Sheet:
     """Names of tasks, such as one_leg; by default all."""
     out: Path = Path("docs/images")
     """Folder of the pictures, sheet_TASK.png."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the starts and of the randomisation."""
 
     def run(self) -> None:
@@ -140,7 +142,7 @@ class Play:
     """Name of the task, such as one_leg."""
     agent: str = "expert"
     """expert, random, zero (stay there), or the folder of a training run or of an exported model."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the episode and of the agent."""
     randomness: Randomness = "low"
     """How far parts, obstacle and arm start from their nominal places."""
@@ -175,9 +177,9 @@ class TrainBC:
     """Length of the training; ignored where steps are given."""
     steps: int | None = None
     """Updates; the result then follows from the seed."""
-    seed: int = 0
+    seed: Natural = 0
     """Of everything random."""
-    threads: int = 2
+    threads: Count = 2
     """Threads that torch computes with."""
     json: Path | None = None
     """Write the figures here as well."""
@@ -198,13 +200,13 @@ class Evaluate:
 
     checkpoint: Positional[Path]
     """Folder of a training run or of an exported model."""
-    episodes: int = 50
+    episodes: Count = 50
     """Episodes to run, on as many seeds."""
-    seed: int = 0
+    seed: Natural = 0
     """First seed; the others follow it."""
     randomness: Randomness = "low"
     """How far parts, obstacle and arm start from their nominal places."""
-    threads: int = 2
+    threads: Count = 2
     """Threads of torch and of the simulations."""
     json: Path | None = None
     """Write the figures here as well."""
@@ -240,9 +242,9 @@ class Parity:
 
     out: Path = Path("docs/images")
     """Folder of the two plots."""
-    episodes: int = 10
+    episodes: Natural = 10
     """Expert episodes to replay through the ROS graph; 0 measures the step responses only."""
-    seed: int = 3000
+    seed: Natural = 3000
     """First seed of the replayed episodes."""
     record: Path = Path("trials/parity")
     """Folder of the replays' recordings; what is there is not run again."""
@@ -260,9 +262,9 @@ class Parity:
 class BenchSim:
     """Measure how fast each task is simulated, and where the time goes, beside robosuite and ManiSkill."""
 
-    seconds: float = 600.0
+    seconds: Annotated[float, AtLeast(1)] = 600.0
     """Simulated time of each simulator."""
-    worlds: int = 64
+    worlds: Count = 64
     """Worlds of a task that are stepped together, in one thread."""
     peers: bool = True
     """Run the other simulators as well; on first use their packages are downloaded, 6 GB of them."""
@@ -284,15 +286,15 @@ class BenchGpu:
     """Name of the task."""
     device: str = "cuda"
     """What to measure: cuda, or cuda:1 for the second GPU."""
-    worlds: tuple[int, ...] = (1024, 2048, 4096, 8192)
+    worlds: Annotated[tuple[int, ...], AtLeast(1)] = (1024, 2048, 4096, 8192)
     """Numbers of worlds to step at once."""
-    demos: int = 32
+    demos: Count = 32
     """Demonstrations of the expert that the worlds replay."""
-    episodes: int = 50
+    episodes: Natural = 50
     """Episodes of the expert on the device."""
-    seed: int = 990_000
+    seed: Natural = 990_000
     """First seed."""
-    threads: int = 0
+    threads: Natural = 0
     """Of the CPU's physics, which records and settles; 0 takes all cores."""
     json: Path | None = None
     """Write the figures here as well."""
@@ -310,9 +312,9 @@ class BenchSoak:
 
     task: Positional[str] = "one_leg"
     """Name of the task."""
-    worlds: int = 64
+    worlds: Count = 64
     """Worlds that are stepped together, in one thread."""
-    steps: int = 100_000
+    steps: Count = 100_000
     """Control steps of all worlds together; the growth is that after each world's first episode."""
     json: Path | None = None
     """Write the figures here as well."""
@@ -328,9 +330,9 @@ class BenchSoak:
 class ValidateSim:
     """Compare the threads that training simulates with the true shapes, and run the expert of one_leg on those."""
 
-    episodes: int = 3
+    episodes: Natural = 3
     """Episodes of the expert on the true shapes, some minutes each."""
-    seed: int = 660_000
+    seed: Natural = 660_000
     """First seed; the others follow it."""
     json: Path | None = None
     """Write the figures here as well."""

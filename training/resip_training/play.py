@@ -171,6 +171,7 @@ def _open_viewer(replay: Replay) -> Iterator[Watch]:
         shown_s = time.monotonic()
 
         def watch(env: AssemblyEnv) -> bool:
+            """Show the present state at the pace of real time; whether the window is still open."""
             nonlocal shown_s
             with handle.lock():
                 replay.pose(*_pose(env))

@@ -328,6 +328,7 @@ def _pick_base(scene: Scene) -> Array:
     way_rad = motion.yaw(seat.matrix @ scene.parts[BASE].matrix.T) + _ENTRY_TURN_RAD
 
     def cost(grip: Array) -> float:
+        """Turn (rad) of the wrist away from its middle here, and from the start of the screwing there."""
         from_middle = motion.wrapped(motion.yaw(grip) - motion.NEUTRAL_YAW_RAD)
         to_start = motion.wrapped(motion.yaw(grip) + way_rad - screw.START_HEADING_RAD)
         return abs(from_middle) + abs(to_start)

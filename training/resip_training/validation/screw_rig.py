@@ -18,7 +18,7 @@ from resip_training.experts import motion
 from resip_training.sim import scene, success, tasks
 from resip_training.sim.parts import Part, Point
 from resip_training.sim.task import Relation, Task
-from resip_training.sim.tasks import one_leg
+from resip_training.sim.tasks import lamp, one_leg, round_table
 
 Array = NDArray[np.float64]
 
@@ -59,16 +59,39 @@ class Screw:
         return motion.compose(spaces.Pose(np.zeros(3), self.fixed_matrix), spaces.Pose(position, matrix))
 
 
+_Y_UP: Final = rotation.matrix_from_rotvec([np.pi / 2, 0.0, 0.0])
+
 #: The screw of one_leg.
 LEG_IN_TOP: Final = Screw(
     task=tasks.ONE_LEG,
     relation=0,
     fixed=one_leg.SQUARE_TABLE_TOP,
     turned=one_leg.SQUARE_TABLE_LEG4,
-    fixed_matrix=rotation.matrix_from_rotvec([np.pi / 2, 0.0, 0.0]),
+    fixed_matrix=_Y_UP,
     axis=(0, 1, 0),
     axis_point_m=(0.0, 0.0, -one_leg.PEG_OFFSET_M),
     target=2,
+)
+#: The two of round_table.
+LEG_IN_ROUND_TOP: Final = Screw(
+    task=tasks.ROUND_TABLE,
+    relation=0,
+    fixed=round_table.ROUND_TABLE_TOP,
+    turned=round_table.ROUND_TABLE_LEG,
+    fixed_matrix=np.eye(3),
+    axis=(0, 1, 0),
+)
+BASE_ON_LEG: Final = Screw(
+    task=tasks.ROUND_TABLE,
+    relation=1,
+    fixed=round_table.ROUND_TABLE_LEG,
+    turned=round_table.ROUND_TABLE_BASE,
+    fixed_matrix=_Y_UP,
+    axis=(0, 0, 1),
+)
+#: The lamp's; its base's -y is up.
+BULB_IN_BASE: Final = Screw(
+    task=tasks.LAMP, relation=0, fixed=lamp.LAMP_BASE, turned=lamp.LAMP_BULB, fixed_matrix=_Y_UP.T, axis=(0, 1, 0)
 )
 
 

@@ -8,13 +8,15 @@ mapping from a command's name ("expert", or "train bc" for a command within a gr
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Protocol, get_type_hints
 
+import numpy as np
 import tyro
 from typing_extensions import Doc
 from tyro.conf import Positional
@@ -26,6 +28,17 @@ from resip.graph import TASKS, GraphArguments
 _INTERRUPTED: Final = 128 + 2  # the shells' convention: 128 + SIGINT
 _ENTRY_POINTS: Final = "resip.commands"
 _TASK_HELP: Final = f"Task: {', '.join(TASKS)}."
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """Annotates an option whose numbers must not be smaller: ``Annotated[int, AtLeast(1)]``."""
+
+    least: float
+
+
+#: How many of something: one or more.
+Count = Annotated[int, AtLeast(1)]
 
 
 class Command(Protocol):
@@ -187,7 +200,7 @@ def run(arguments: Sequence[str]) -> int:
 
     Raises:
       ResipError: what went wrong, for the user.
-      SystemExit: help was asked for, or an option is wrong (status 2).
+      SystemExit: help was asked for, or an option's form is wrong (status 2).
     """
     available = commands()
     name = _command_name(arguments, available)
@@ -195,7 +208,25 @@ def run(arguments: Sequence[str]) -> int:
         print(_overview(available, name))
         return 0
     options = arguments[len(name.split()) :]
-    return tyro.cli(available[name], prog=f"resip {name}", args=options).run() or 0
+    command = tyro.cli(available[name], prog=f"resip {name}", args=options)
+    _check_options(command)
+    return command.run() or 0
+
+
+def _check_options(command: Command) -> None:
+    """Refuse before the work what would end it: numbers that are too small, and a ``json`` that cannot be written.
+
+    Raises:
+      ResipError: naming the option.
+    """
+    for name, hint in get_type_hints(type(command), include_extras=True).items():
+        value = getattr(command, name)
+        for bound in getattr(hint, "__metadata__", ()):
+            if isinstance(bound, AtLeast) and any(one < bound.least for one in np.atleast_1d(value)):
+                raise ResipError(f"--{name.replace('_', '-')} is {bound.least:g} or greater, got {value}")
+    path = getattr(command, "json", None)
+    if path is not None and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise ResipError(f"--json {path}: {path.parent} is not a folder that can be written to")
 
 
 def main() -> None:
@@ -208,6 +239,11 @@ def main() -> None:
         status = run(arguments)
     except ResipError as error:
         print(f"resip: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"resip: error: {error.filename}: {error.strerror}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)

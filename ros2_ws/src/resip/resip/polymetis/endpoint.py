@@ -95,6 +95,7 @@ def _refusing(function: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[
     """Turn a ``ServerError`` into the call's status."""
 
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        """Do what the function does, or end the call with its status."""
         try:
             return function(request, context)
         except ServerError as error:
