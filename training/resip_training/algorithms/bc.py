@@ -26,7 +26,8 @@ from torch import Tensor
 from resip_training.data.images import AugmentConfig, augmented_batch, centre_batch, load_views
 from resip_training.data.store import DemoSet
 from resip_training.data.windows import chunk_rows, split_episodes, steps_of
-from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig, training_scheduler
+from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
+from resip_training.models.schedule import training_scheduler
 
 _MOVES_M: Final = 0.02  # a part displaced by more than this within an episode takes part in the task
 _VALIDATION_STEPS: Final = 256

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from resip import spaces
 from torch import Tensor, nn
 
 from resip_training.models.denoiser import Denoiser
 from resip_training.models.encoder import ImageEncoder, View, ViewConfig
 from resip_training.models.normalizer import ChunkNormalizer, Normalizer
-
-PredictionType = Literal["sample", "epsilon"]
+from resip_training.models.schedule import PredictionType, inference_scheduler
 
 _STATE_LIMIT: Final = 3.0  # normalised proprioception is clamped here, as in the reference implementation
 
@@ -123,26 +120,3 @@ class DiffusionPolicy(nn.Module):
 def views(config: PolicyConfig) -> dict[str, View]:
     """The view of each camera, by name."""
     return {"front": View(config.front), "wrist": View(config.wrist)}
-
-
-def training_scheduler(config: PolicyConfig) -> DDPMScheduler:
-    """The forward process of training."""
-    return DDPMScheduler(
-        num_train_timesteps=config.diffusion_steps,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type=config.prediction_type,
-        clip_sample=True,
-    )
-
-
-def inference_scheduler(config: PolicyConfig) -> DDIMScheduler:
-    """DDIM over the same process; ``trailing`` steps start where pure noise belongs, at the last step."""
-    scheduler = DDIMScheduler(
-        num_train_timesteps=config.diffusion_steps,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type=config.prediction_type,
-        clip_sample=True,
-        timestep_spacing="trailing",
-    )
-    scheduler.set_timesteps(config.inference_steps)
-    return scheduler
