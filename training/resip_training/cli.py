@@ -187,10 +187,13 @@ class TrainBC:
     def run(self) -> None:
         """Train, or go on training."""
         from resip_training.algorithms.bc import BCConfig
-        from resip_training.train import Budget, train_bc
+        from resip_training.runs import Budget
+        from resip_training.train import train_images
 
         budget = Budget(minutes=self.minutes, steps=self.steps)
-        figures = train_bc(self.dataset, self.out, budget=budget, threads=self.threads, config=BCConfig(seed=self.seed))
+        figures = train_images(
+            self.dataset, self.out, budget=budget, threads=self.threads, config=BCConfig(seed=self.seed)
+        )
         _write_json(figures, self.json)
 
 

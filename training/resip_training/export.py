@@ -30,7 +30,8 @@ from resip_training.data.store import DemoSet
 from resip_training.model_card import render_card
 from resip_training.models.diffusion_policy import DiffusionPolicy, views
 from resip_training.models.schedule import inference_scheduler
-from resip_training.train import load_policy_of, read_metrics
+from resip_training.runs import read_metrics
+from resip_training.train import load_policy_of
 
 MAX_SIZE_BYTES: Final = 20_000_000
 PARITY_TOLERANCE: Final = 1e-4

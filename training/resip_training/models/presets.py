@@ -12,7 +12,9 @@ from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.diffusion import DiffusionBase, DiffusionConfig
 from resip_training.models.mlp import MlpBase, MlpConfig
 
-_CLASSES: Final = MappingProxyType({"mlp": (MlpConfig, MlpBase), "diffusion": (DiffusionConfig, DiffusionBase)})
+_CLASSES: Final[MappingProxyType[str, tuple[Any, Any]]] = MappingProxyType(
+    {"mlp": (MlpConfig, MlpBase), "diffusion": (DiffusionConfig, DiffusionBase)}
+)
 
 _PAPER_MLP: Final = {"width": 1024, "blocks": 5, "actions": "absolute", "parts": "all"}
 
@@ -68,5 +70,5 @@ def config_from_json(values: dict[str, Any]) -> BaseConfig:
 
 def build(config: BaseConfig, observation_dim: int, columns: list[int]) -> BasePolicy:
     """A base policy with fresh weights; see `BasePolicy`."""
-    policy_class: Any = next(policy for config_class, policy in _CLASSES.values() if type(config) is config_class)
+    policy_class = next(policy for config_class, policy in _CLASSES.values() if type(config) is config_class)
     return policy_class(config, observation_dim, columns)
