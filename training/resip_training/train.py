@@ -99,7 +99,7 @@ def train_bc(
     """
     torch.set_num_threads(threads)
     budget, config = budget or Budget(), config or BCConfig()
-    demos = DemoSet(dataset)
+    demos = DemoSet(dataset, images=True)
     _check_or_write_config(out, _run_config(demos, config))
     console = Console()
     with _progress(console) as progress:
