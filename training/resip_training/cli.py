@@ -67,7 +67,7 @@ class Starts:
 
 @dataclass(frozen=True)
 class Collect:
-    """Record demonstrations of the scripted expert, with images, into a data set; it can be interrupted."""
+    """Record demonstrations of the scripted expert into a data set; it can be interrupted."""
 
     task: Positional[str]
     """Name of the task, such as one_leg."""
@@ -82,13 +82,15 @@ class Collect:
     threads: Natural = 0
     """Threads that step the simulations; 0 takes all cores."""
     copies: Natural = 0
-    """Copies of each, displaced on the table, that are rendered and stored beside it."""
+    """Copies of each, displaced on the table, that are stored beside it."""
+    images: bool = True
+    """Render both cameras; without them a set has states only, and takes seconds."""
 
     def run(self) -> None:
         """Record until the data set is complete."""
         from resip_training.data.collect import collect
 
-        collect(self.task, self.demos, self.seed, self.randomness, self.out, self.threads, self.copies)
+        collect(self.task, self.demos, self.seed, self.randomness, self.out, self.threads, self.copies, self.images)
 
 
 @dataclass(frozen=True)

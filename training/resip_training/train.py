@@ -43,7 +43,7 @@ def train_images(
     """
     torch.set_num_threads(threads)
     config = config or BCConfig()
-    demos = DemoSet(dataset)
+    demos = DemoSet(dataset, images=True)
 
     def make_trainer(progress: Progress) -> BCTrainer:
         """Read the images and begin."""

@@ -129,16 +129,26 @@ class AssemblyEnv(VectorEnv):
 
         Args:
           seed: of environment 0, the others counting up from it; or one for each environment. None draws it.
-          options: ``{"reset_mask": (n,) bool}`` resets those environments only.
+          options: ``{"reset_mask": (n,) bool}`` resets those environments only. ``{"snapshot": {...}}`` puts them
+            to states that ``worlds.snapshot()`` gave, each entry ``(n, ...)``, instead of the seeds' starts; what
+            is assembled there has been paid for. ``{"steps": (n,) int}`` says how many steps their episodes have
+            behind them, 0 by default, so that they end when others do.
         """
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
+        options = options or {}
+        mask = options.get("reset_mask", np.ones(self.num_envs, dtype=bool))
         seeds = self._seeds(seed)
-        self.worlds.reset(mask, seeds)
+        if "snapshot" in options:
+            self.worlds.restore(options["snapshot"], arrays.like(mask, self._latched, bool))
+        else:
+            self.worlds.reset(mask, seeds)
         if self._visual_seed is not None:
             self._change_looks(arrays.to_host(mask), seeds)
         mask = arrays.like(mask, self._latched, bool)
-        self._steps[:] = self._steps * ~mask
+        steps = arrays.like(options.get("steps", np.zeros(self.num_envs)), self._steps, int)
+        self._steps[:] = arrays.namespace(mask).where(mask, steps, self._steps)
         self._latched &= ~mask[:, None]
+        if "snapshot" in options:
+            self._latched |= mask[:, None] & success.assembled(self.task, self.part_poses())
         return self._observe(), {}
 
     def _change_looks(self, mask: NDArray[np.bool_], seeds: Sequence[int | None]) -> None:
