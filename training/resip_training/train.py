@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from resip import spaces
+from resip.errors import ResipError
 from rich.progress import Progress
 
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
+from resip_training.algorithms.residual_ppo import ResidualPPO
+from resip_training.algorithms.residual_trainer import ResidualAlgorithm, ResidualTrainer
+from resip_training.algorithms.settings import ResidualConfig, ResidualPPOConfig
+from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data
+from resip_training.checkpoints import load_teacher
 from resip_training.data.images import AugmentConfig
 from resip_training.data.store import DemoSet
+from resip_training.models import presets
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
 from resip_training.models.encoder import ViewConfig
+from resip_training.rollout.residual_env import ResidualEnv
+from resip_training.rollout.starts import Starts
 from resip_training.runs import Budget, describe, read_config, read_weights, run
+from resip_training.sim.env import AssemblyEnv
 
 
 def train_images(
@@ -56,6 +67,119 @@ def train_images(
     return run(out, description, make_trainer, budget or Budget())
 
 
+def train_bc(
+    dataset: Path,
+    out: Path,
+    *,
+    budget: Budget | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    config: StateBCConfig | None = None,
+) -> dict[str, Any]:
+    """Clone demonstrations into a base policy on states, or go on with an interrupted run.
+
+    Args:
+      dataset: demonstrations of `resip collect`.
+      out: folder of the run; one that exists is resumed and must hold the same settings.
+      budget: how long, in updates or minutes; a finished run can be prolonged by a larger one.
+      threads: threads that torch computes with.
+      device: where the policy learns.
+      config: settings.
+
+    Returns:
+      The figures of the run: steps, minutes, validation errors.
+
+    Raises:
+      ResipError: no such data set, or the folder holds another run.
+    """
+    torch.set_num_threads(threads)
+    config = config or StateBCConfig()
+    demos = DemoSet(dataset)
+    data = load_state_data(demos, config)
+    settings = {**asdict(config), "policy": presets.config_as_json(config.policy)}
+    base = {
+        "policy": settings["policy"],
+        "observation_dim": data.observation.shape[1],
+        "columns": data.columns,
+        "task": demos.provenance["task"],
+        "randomness": demos.provenance["randomness"],
+    }
+    description = describe("bc", settings, spaces.contract("state"), base=base, data=described(demos))
+    return run(out, description, lambda _: StateBCTrainer(config, data, device), budget or Budget())
+
+
+def train_residual_ppo(
+    base: Path,
+    out: Path,
+    *,
+    dataset: Path | None = None,
+    budget: Budget | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    config: ResidualPPOConfig | None = None,
+) -> dict[str, Any]:
+    """Learn a residual on a base policy with PPO, or go on with an interrupted run; see `_train_residual`."""
+    config = config or ResidualPPOConfig()
+    return _train_residual(
+        "residual-ppo", base, out, dataset, budget, threads, device, config, lambda env: ResidualPPO(config, env)
+    )
+
+
+def _train_residual(
+    name: str,
+    base: Path,
+    out: Path,
+    dataset: Path | None,
+    budget: Budget | None,
+    threads: int,
+    device: str,
+    config: ResidualConfig,
+    make_algorithm: Callable[[ResidualEnv], ResidualAlgorithm],
+) -> dict[str, Any]:
+    """Learn a residual on the base policy of a run of behaviour cloning.
+
+    Args:
+      name: of the algorithm.
+      base: folder of that run, or of a teacher.
+      out: folder of the run; one that exists is resumed and must hold the same settings.
+      dataset: demonstrations whose states episodes may begin at; needed if the settings have a share of those.
+      budget: how long, in control steps or minutes.
+      threads: threads of torch and of the simulation.
+      device: where both run.
+      config: settings.
+      make_algorithm: makes what learns.
+
+    Raises:
+      ResipError: no base policy there, demonstrations of another task, or the folder holds another run.
+    """
+    torch.set_num_threads(threads)
+    teacher = load_teacher(base)
+    if config.along_demonstrations > 0 and dataset is None:
+        raise ResipError("episodes that begin along demonstrations need these: give --dataset")
+    demos = None if dataset is None else DemoSet(dataset, task=teacher.task)
+    description = describe(
+        name,
+        asdict(config),
+        spaces.contract("state"),
+        base={**teacher.description, "run": str(base), "sha256": teacher.base_sha256()},
+        data=None if demos is None else described(demos),
+        residual={"alpha": config.alpha, "width": config.width},
+    )
+
+    def make_trainer(_: Progress) -> ResidualTrainer:
+        """Build the worlds and begin."""
+        env = AssemblyEnv(teacher.task, config.num_envs, teacher.randomness, device=device, threads=threads)
+        starts = Starts(config.num_envs, config.seed, config.along_demonstrations, demos, env.worlds.snapshot())
+        limit_steps = round(config.time_limit * env.task.max_steps)
+        residual_env = ResidualEnv(env, teacher.policy.to(torch_device(device)), config.alpha, starts, limit_steps)
+        validation_worlds = min(config.num_envs, config.validation_episodes)
+        validation_env = AssemblyEnv(teacher.task, validation_worlds, teacher.randomness, threads=threads)
+        algorithm = make_algorithm(residual_env)
+        return ResidualTrainer(algorithm, residual_env, validation_env, config)
+
+    return run(out, description, make_trainer, budget or Budget())
+
+
 def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
     """Load the averaged policy of a run on images and the run's configuration.
 
@@ -67,6 +191,11 @@ def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
     policy = DiffusionPolicy(policy_config(config["settings"]["policy"]), len(average["parts_normalizer.centre"]))
     policy.load_state_dict(average)
     return policy.eval(), config
+
+
+def torch_device(device: str) -> str:
+    """Where torch works for worlds on ``device`` (see ``env.DEVICES``)."""
+    return "cpu" if device == "warp-cpu" else device
 
 
 def described(demos: DemoSet) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -54,6 +54,21 @@ class StateBCConfig:
     clip_norm: float = 1.0
     held_out: float = 0.0
     seed: int = 0
+
+
+def preset(policy: str, size: str, seed: int = 0) -> tuple[StateBCConfig, int]:
+    """Settings for a base policy in a size, ``compact`` or ``paper`` (Table 3), and how many updates.
+
+    Raises:
+      UnknownNameError: no such policy or size.
+    """
+    config = presets.preset(policy, size)
+    if size == "paper":
+        paper = StateBCConfig(
+            config, learning_rate=1e-4, warmup_updates=500, weight_decay=1e-6, ema_decay=0.0, clip_norm=math.inf
+        )
+        return replace(paper, seed=seed), 400_000
+    return StateBCConfig(config, seed=seed), 12_000
 
 
 @dataclass(frozen=True)

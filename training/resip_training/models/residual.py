@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from resip import spaces
 from torch import Tensor, nn
@@ -16,7 +18,7 @@ def mlp(sizes: list[int], last_gain: float, last_bias: float | None) -> nn.Seque
       last_bias: of the last layer at first; None leaves it without one.
     """
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for inputs, outputs in itertools.pairwise(sizes[:-1]):
         hidden = nn.Linear(inputs, outputs)
         nn.init.kaiming_normal_(hidden.weight, nonlinearity="relu")
         nn.init.zeros_(hidden.bias)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -84,8 +83,7 @@ class ResidualEnv:
     ) -> None:
         self.env, self.num_envs, self.alpha = env, env.num_envs, alpha
         self.corrector = Corrector(policy, env.num_envs, alpha)
-        self.observation_dim = env.single_observation_space["robot_state"].shape[0]
-        self.observation_dim += env.single_observation_space["part_poses"].shape[0] + spaces.ACTION_DIM
+        self.observation_dim = len(policy.observation_normalizer.centre) + spaces.ACTION_DIM
         self.action_dim = spaces.ACTION_DIM
         self._starts = starts
         self._limit = time_limit_steps
@@ -137,11 +135,11 @@ class ResidualEnv:
 
     def _start(self, mask: Tensor) -> Tensor:
         """Begin episodes where ``mask`` holds; the observation of all worlds then."""
-        start = self._starts.draw(arrays.to_host(mask))
-        options: dict[str, Any] = {"reset_mask": arrays.to_host(mask)}
-        seen, _ = self.env.reset(seed=start.seeds, options=options)
+        host = arrays.to_host(mask)
+        start = self._starts.draw(host)
+        seen, _ = self.env.reset(seed=start.seeds, options={"reset_mask": host & ~start.along})
         if start.snapshot is not None:
-            options = {"reset_mask": start.from_snapshot, "snapshot": start.snapshot}
+            options = {"reset_mask": start.along, "snapshot": start.snapshot, "steps": start.steps}
             seen, _ = self.env.reset(options=options)
         self._steps[mask] = torch.as_tensor(start.steps, device=self._steps.device)[mask]
         self.corrector.start(mask, start.seeds)

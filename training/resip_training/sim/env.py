@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -170,6 +170,19 @@ class AssemblyEnv(VectorEnv):
             return given
         fresh = np.random.SeedSequence().generate_state(self.num_envs)
         return [int(new if chosen is None else chosen) for chosen, new in zip(given, fresh, strict=True)]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides how the episodes go on, each entry ``(n, ...)``, but the pushes to come."""
+        return {
+            **self.worlds.snapshot(),
+            "episode_steps": arrays.copy(self._steps),
+            "episode_latched": arrays.copy(self._latched),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.worlds.restore(state, arrays.like(np.ones(self.num_envs), self._latched, bool))
+        self._steps[:], self._latched[:] = state["episode_steps"], state["episode_latched"]
 
     def step(self, actions: ArrayLike) -> tuple[Observations, Any, Any, Any, dict[str, Any]]:
         """Advance all environments by one control step (0.1 s) with actions ``(n, 10)``."""
