@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def _render(position: NDArray[np.float64], row: float, rng: np.random.Generator)
     return image
 
 
-def make_episode(seed: int, n_steps: int = 20) -> Episode:
+def make_episode(seed: int, n_steps: int = 20, images: bool = True) -> Episode:
     """Move from one start towards a target that differs from episode to episode."""
     rng = np.random.default_rng(seed)
     target = np.array([rng.uniform(0.4, 0.6), rng.uniform(-0.1, 0.1), 0.05])
@@ -41,16 +42,16 @@ def make_episode(seed: int, n_steps: int = 20) -> Episode:
         ),
         reward=np.zeros(n_steps),
         joint_positions=np.zeros((n_steps, 7)),
-        front=np.stack([_render(target, 150, rng) for _ in range(n_steps)]),
-        wrist=np.stack([_render(target, 120, rng) for _ in range(n_steps)]),
+        front=np.stack([_render(target, 150, rng) for _ in range(n_steps)]) if images else None,
+        wrist=np.stack([_render(target, 120, rng) for _ in range(n_steps)]) if images else None,
         seed=seed,
         success=True,
     )
 
 
-def write_demos(path: Path, n_episodes: int = 6, n_steps: int = 20) -> DemoSet:
+def write_demos(path: Path, n_episodes: int = 6, n_steps: int = 20, images: bool = True) -> DemoSet:
     """Write a small data set."""
-    writer = DemoWriter(path, PROVENANCE)
+    writer = DemoWriter(path, replace(PROVENANCE, images=images))
     for seed in range(n_episodes):
-        writer.append(make_episode(seed, n_steps))
+        writer.append(make_episode(seed, n_steps, images))
     return DemoSet(path)

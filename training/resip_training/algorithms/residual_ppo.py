@@ -28,10 +28,10 @@ _REWARD_LIMIT: Final = 5.0
 class ActorCritic(nn.Module):
     """The residual and its critic."""
 
-    def __init__(self, observation_dim: int, config: ResidualPPOConfig) -> None:
+    def __init__(self, observation_dim: int, action_dim: int, config: ResidualPPOConfig) -> None:
         super().__init__()
         self.actor = GaussianResidual(
-            observation_dim, config.width, config.log_std, config.learn_std, config.sees_base_action
+            observation_dim, config.width, config.log_std, config.learn_std, config.sees_base_action, action_dim
         )
         self.critic = Critic(observation_dim, config.width)
 
@@ -84,7 +84,7 @@ class ResidualPPO:
         self.config, self.env = config, env
         torch.manual_seed(config.seed)
         device = env.observation.device
-        self.model = ActorCritic(env.observation_dim, config).to(device)
+        self.model = ActorCritic(env.observation_dim, env.action_dim, config).to(device)
         self._generator = torch.Generator(device).manual_seed(config.seed)
         self.actor_optimizer = self._optimizer(self.model.actor, config.actor_rate)
         self.critic_optimizer = self._optimizer(self.model.critic, config.critic_rate)

@@ -41,15 +41,22 @@ class GaussianResidual(nn.Module):
       log_std: of every dimension at first, before alpha.
       learn_std: whether it is learned.
       sees_base_action: show the network the base action (the paper's way), or the state alone.
+      action_dim: numbers of an action.
     """
 
     def __init__(
-        self, observation_dim: int, width: int, log_std: float, learn_std: bool = False, sees_base_action: bool = True
+        self,
+        observation_dim: int,
+        width: int,
+        log_std: float,
+        learn_std: bool = False,
+        sees_base_action: bool = True,
+        action_dim: int = spaces.ACTION_DIM,
     ) -> None:
         super().__init__()
-        self._inputs = observation_dim if sees_base_action else observation_dim - spaces.ACTION_DIM
-        self.mean = mlp([self._inputs, width, width, spaces.ACTION_DIM], last_gain=0.0, last_bias=None)
-        self.log_std = nn.Parameter(torch.full((spaces.ACTION_DIM,), log_std), requires_grad=learn_std)
+        self._inputs = observation_dim if sees_base_action else observation_dim - action_dim
+        self.mean = mlp([self._inputs, width, width, action_dim], last_gain=0.0, last_bias=None)
+        self.log_std = nn.Parameter(torch.full((action_dim,), log_std), requires_grad=learn_std)
 
     def forward(self, observation: Tensor) -> Tensor:
         """The correction's mean ``(..., 10)``, before alpha, for observations ``(..., D + 10)``."""
