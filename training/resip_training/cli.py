@@ -94,6 +94,40 @@ class Collect:
 
 
 @dataclass(frozen=True)
+class DataInfo:
+    """Print what a demonstration set holds: where it is from, lengths, ranges; and plot its coverage."""
+
+    dataset: Positional[Path]
+    """Folder of the set."""
+    out: Path | None = None
+    """The plot, such as coverage.png."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Print, plot and write."""
+        from resip_training.data.info import data_info
+
+        data_info(self.dataset, self.out, self.json)
+
+
+@dataclass(frozen=True)
+class DataSalvage:
+    """Copy the whole episodes of a damaged demonstration set into a new one; it can be interrupted."""
+
+    dataset: Positional[Path]
+    """Folder of the damaged set, which is left as it is."""
+    out: Path
+    """Folder of the new set."""
+
+    def run(self) -> None:
+        """Copy, and tell what is lost."""
+        from resip_training.data.salvage import salvage
+
+        salvage(self.dataset, self.out)
+
+
+@dataclass(frozen=True)
 class Render:
     """Render a data set's images again under visual randomisation, into a new set; it can be interrupted."""
 
@@ -355,6 +389,8 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "expert": Expert,
     "starts": Starts,
     "collect": Collect,
+    "data info": DataInfo,
+    "data salvage": DataSalvage,
     "render": Render,
     "sheet": Sheet,
     "play": Play,
