@@ -112,6 +112,24 @@ class DataInfo:
 
 
 @dataclass(frozen=True)
+class DataImport:
+    """Convert the paper authors' published demonstrations into a data set; it can be interrupted."""
+
+    sources: Positional[tuple[Path, ...]]
+    """Their .zarr folders, of one task and level."""
+    out: Path
+    """Folder of the data set; one that has some episodes is completed."""
+    images: bool = True
+    """Copy the images."""
+
+    def run(self) -> None:
+        """Convert and write."""
+        from resip_training.data.authors import import_demos
+
+        import_demos(self.sources, self.out, self.images)
+
+
+@dataclass(frozen=True)
 class DataSalvage:
     """Copy the whole episodes of a damaged demonstration set into a new one; it can be interrupted."""
 
@@ -390,6 +408,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "starts": Starts,
     "collect": Collect,
     "data info": DataInfo,
+    "data import": DataImport,
     "data salvage": DataSalvage,
     "render": Render,
     "sheet": Sheet,
