@@ -45,7 +45,7 @@ def data_info(dataset: Path, plot: Path | None = None, json_path: Path | None = 
         print(line)
     if plot is not None:
         try:
-            draw(demos).savefig(plot, dpi=100)
+            draw(demos).savefig(plot, dpi=80)
         except (OSError, ValueError) as error:  # ValueError: a name that is no picture's
             raise ResipError(f"cannot write the plot {plot}: {error}") from error
     if json_path is not None:
