@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from resip import rotation, spaces
+from resip import spaces
 from resip.errors import ResipError
 from resip_training.data.collect import collect
 from resip_training.data.store import DemoSet
-from resip_training.experts.rollout import Disturbance, run_expert
+from resip_training.experts.variety import Disturbance, Style
 from resip_training.sim import snapshots
 from resip_training.sim.env import AssemblyEnv
 
 
 def test_a_collection_is_completed_where_it_stopped(tmp_path: Path) -> None:
     out = tmp_path / "demos"
-    collect("one_leg", demos=1, seed=700, randomness="low", out=out, threads=1)
-    first = DemoSet(out, task="one_leg")
-    collect("one_leg", demos=2, seed=700, randomness="low", out=out, threads=1)
-    both = DemoSet(out, task="one_leg")
+    collect("peg_hole", demos=1, seed=700, randomness="low", out=out, threads=1)
+    first = DemoSet(out, task="peg_hole")
+    collect("peg_hole", demos=2, seed=700, randomness="low", out=out, threads=1)
+    both = DemoSet(out, task="peg_hole")
     assert both.n_episodes == 2
     assert both.success.all()
     assert both.seeds.tolist() == [700, 701]
@@ -48,13 +49,11 @@ def test_displaced_copies_have_no_simulator_states(tmp_path: Path) -> None:
     assert not demos.has_worlds
 
 
-def test_a_demonstration_is_labelled_with_the_right_action_where_an_error_led_the_arm_astray() -> None:
-    (clean,) = run_expert("one_leg", "low", [710])
-    (astray,) = run_expert("one_leg", "low", [710], disturbance=Disturbance())
-    np.testing.assert_array_equal(clean.robot_state[0], astray.robot_state[0])
-    np.testing.assert_array_equal(clean.action[0], astray.action[0])
-    assert not np.allclose(clean.robot_state[5], astray.robot_state[5], atol=1e-3)
-    rotation.matrix_from_rot6d(astray.action[:, spaces.ACTION_ROT6D])
+def test_a_set_says_how_its_demonstrations_vary(tmp_path: Path) -> None:
+    collect("peg_hole", demos=1, seed=700, randomness="low", out=tmp_path, threads=1, images=False)
+    simulator = DemoSet(tmp_path).provenance["simulator"]
+    assert simulator["style"]["pace"] == list(Style().pace)
+    assert simulator["disturbance"] == asdict(Disturbance())
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:

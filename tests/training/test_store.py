@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 from resip.errors import ResipError
+from resip_training.data.salvage import salvage
 from resip_training.data.store import DemoSet, DemoWriter, Episode, Provenance
+from zarr.storage import LocalStore
 
 PROVENANCE = Provenance(
     task="one_leg", randomness="low", source="expert", part_names=("top", "leg4"), simulator={"timestep_s": 0.002}
@@ -241,3 +246,120 @@ def test_the_hash_changes_with_the_numbers(path: Path) -> None:
     assert DemoSet(path).sha256() == first
     writer.append(make_episode(2))
     assert DemoSet(path).sha256() != first
+
+
+# ---- damage ----
+
+
+def fail_from_write(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """Let ``count`` writes to disk succeed; the disk is full for all that follow."""
+    left = iter(range(count))
+    write = LocalStore.set
+
+    async def limited(store: LocalStore, key: str, value: Any) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        await write(store, key, value)
+
+    monkeypatch.setattr(LocalStore, "set", limited)
+
+
+def numbers_only(seed: int) -> Episode:
+    return without_images(make_episode(seed))
+
+
+@pytest.mark.parametrize("writes", range(18))
+def test_a_disk_that_fills_up_loses_nothing_whole(path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+    writer = DemoWriter(path, replace(PROVENANCE, images=False))
+    writer.append(numbers_only(1))
+    with monkeypatch.context() as full:
+        fail_from_write(full, writes)
+        for _ in range(2):
+            message = r"demos cannot be written \(No space left on device\): its 1 demonstrations are whole; make room"
+            with pytest.raises(ResipError, match=message):
+                writer.append(numbers_only(2))
+    assert DemoSet(path).seeds.tolist() == [1]
+    writer.append(numbers_only(2))
+    demos = DemoSet(path)
+    assert demos.seeds.tolist() == [1, 2]
+    np.testing.assert_array_equal(demos.action[5:], make_episode(2).action.astype(np.float32))
+
+
+def test_a_set_that_cannot_be_made_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_from_write(monkeypatch, 3)
+    with pytest.raises(ResipError, match="demos cannot be written"):
+        DemoWriter(path, PROVENANCE)
+
+
+def chunks(path: Path, name: str) -> list[Path]:
+    return sorted(file for file in (path / name / "c").rglob("*") if file.is_file())
+
+
+def flip_a_bit(chunk: Path) -> None:
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["action", "part_poses", "episode_ends", "seed"])
+def test_a_damaged_chunk_is_found_when_the_set_is_opened(path: Path, name: str) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    flip_a_bit(chunks(path, name)[0])
+    with pytest.raises(ResipError, match=rf"demos is damaged, {name} cannot be read"):
+        DemoSet(path)
+
+
+def test_a_damaged_image_is_found_when_it_is_read(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1, 20))
+    flip_a_bit(chunks(path, "wrist")[1])
+    demos = DemoSet(path)
+    demos.images("wrist", slice(0, 16))
+    with pytest.raises(ResipError, match="demos is damaged, wrist cannot be read"):
+        demos.images("wrist", slice(16, 20))
+
+
+def test_numbers_that_were_changed_are_found_by_their_digest(path: Path) -> None:
+    writer = DemoWriter(path, PROVENANCE)
+    writer.append(make_episode(1))
+    writer.append(make_episode(2))
+    action = zarr.open_group(path)["action"]
+    assert isinstance(action, zarr.Array)
+    action[7, 3] += 0.5
+    with pytest.raises(ResipError, match=r"numbers of episode 1 \(seed 2\) have changed: `resip data salvage`"):
+        DemoSet(path)
+
+
+def test_an_array_of_another_shape_is_named(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    action = zarr.open_group(path)["action"]
+    assert isinstance(action, zarr.Array)
+    for shape, message in (((3, 10), r"action has shape \(3, 10\)"), ((5, 9), r"need \(5, 10\)")):
+        action.resize(shape)
+        with pytest.raises(ResipError, match=message):
+            DemoSet(path)
+
+
+def test_an_array_whose_description_is_broken_is_damage(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    (path / "action" / "zarr.json").write_text("{")
+    with pytest.raises(ResipError, match="demos is damaged"):
+        DemoSet(path)
+
+
+def test_what_is_whole_of_a_damaged_set_is_kept(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    writer = DemoWriter(path, PROVENANCE)
+    for seed in (1, 2, 3):
+        writer.append(make_episode(seed, 16))
+    flip_a_bit(chunks(path, "wrist")[1])
+    action = zarr.open_group(path)["action"]
+    assert isinstance(action, zarr.Array)
+    action[40, 3] += 0.5
+
+    salvage(path, path.with_name("whole"))
+
+    demos = DemoSet(path.with_name("whole"), task="one_leg")
+    assert demos.seeds.tolist() == [1]
+    np.testing.assert_array_equal(demos.images("wrist", slice(0, 16)), make_episode(1, 16).wrist)
+    printed = capsys.readouterr().out
+    assert "lost: episode 1 (seed 2)" in printed
+    assert "lost: episode 2 (seed 3)" in printed

@@ -101,6 +101,58 @@ class Collect:
 
 
 @dataclass(frozen=True)
+class DataInfo:
+    """Print what a demonstration set holds: where it is from, lengths, ranges; and plot its coverage."""
+
+    dataset: Positional[Path]
+    """Folder of the set."""
+    out: Path | None = None
+    """The plot, such as coverage.png."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Print, plot and write."""
+        from resip_training.data.info import data_info
+
+        data_info(self.dataset, self.out, self.json)
+
+
+@dataclass(frozen=True)
+class DataImport:
+    """Convert the paper authors' published demonstrations into a data set; it can be interrupted."""
+
+    sources: Positional[tuple[Path, ...]]
+    """Their .zarr folders, of one task and level."""
+    out: Path
+    """Folder of the data set; one that has some episodes is completed."""
+    images: bool = True
+    """Copy the images."""
+
+    def run(self) -> None:
+        """Convert and write."""
+        from resip_training.data.authors import import_demos
+
+        import_demos(self.sources, self.out, self.images)
+
+
+@dataclass(frozen=True)
+class DataSalvage:
+    """Copy the whole episodes of a damaged demonstration set into a new one; it can be interrupted."""
+
+    dataset: Positional[Path]
+    """Folder of the damaged set, which is left as it is."""
+    out: Path
+    """Folder of the new set."""
+
+    def run(self) -> None:
+        """Copy, and tell what is lost."""
+        from resip_training.data.salvage import salvage
+
+        salvage(self.dataset, self.out)
+
+
+@dataclass(frozen=True)
 class Render:
     """Render a data set's images again under visual randomisation, into a new set; it can be interrupted."""
 
@@ -442,6 +494,9 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "expert": Expert,
     "starts": Starts,
     "collect": Collect,
+    "data info": DataInfo,
+    "data import": DataImport,
+    "data salvage": DataSalvage,
     "render": Render,
     "sheet": Sheet,
     "play": Play,

@@ -12,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from resip_training.data.displaced import DISPLACEMENT_M, displaced
 from resip_training.data.store import WORLD, DemoWriter, Episode, Provenance
-from resip_training.experts.rollout import Disturbance, Trajectory, run_expert
+from resip_training.experts.rollout import Trajectory, run_expert
+from resip_training.experts.variety import Disturbance, Style
 from resip_training.render.replay import Replay
 from resip_training.sim import snapshots, tasks
 from resip_training.sim.env import AssemblyEnv
@@ -47,12 +48,13 @@ def collect(
     """
     description = tasks.get(task)
     tasks.randomness(description, randomness)
-    disturbance = Disturbance()
+    style, disturbance = Style(), Disturbance()
     record_worlds = copies == 0
     simulator = {
         "name": f"mujoco {mujoco.__version__}",
         "timestep_s": description.timestep_s,
         "drive": "impedance",
+        "style": asdict(style),
         "disturbance": asdict(disturbance),
         "displaced_copies": {"number": copies, "within_m": DISPLACEMENT_M},
     }
@@ -73,7 +75,13 @@ def collect(
         while len(writer.seeds) < demos:
             seeds = list(itertools.islice(fresh, demos - len(writer.seeds)))
             for run in run_expert(
-                task, randomness, seeds, threads=threads, disturbance=disturbance, record_worlds=record_worlds
+                task,
+                randomness,
+                seeds,
+                threads=threads,
+                style=style,
+                disturbance=disturbance,
+                record_worlds=record_worlds,
             ):
                 if run.success:
                     writer.append_from(_episode(displaced(run, copy), replay) for copy in range(copies + 1))

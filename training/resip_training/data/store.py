@@ -24,12 +24,13 @@ as one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,6 +57,11 @@ _IMAGE_CHUNK: Final = 16  # frames: 3.7 MB before compression, so a partial chun
 _STEP_CHUNK: Final = 4096
 _WORLD_CHUNK: Final = 512
 _EPISODE_CHUNK: Final = 1024
+#: Type and chunk of the arrays over time that are not float32.
+_KINDS: Final[dict[str, tuple[str, int]]] = {
+    WORLD: ("float64", _WORLD_CHUNK),
+    **dict.fromkeys(spaces.CAMERAS, ("uint8", _IMAGE_CHUNK)),
+}
 _SHARD_NAME: Final = re.compile(r"shard-(\d+)-of-(\d+)")
 _RECORDED_PACKAGES: Final = ("resip", "resip_training", "mujoco", "numpy", "zarr", "furniture-bench")
 
@@ -130,20 +136,20 @@ class DemoWriter:
       provenance: what is recorded with a new set, and compared with an existing one.
 
     Raises:
-      ResipError: the folder is something else, or was recorded under other settings.
+      ResipError: the folder is something else, was recorded under other settings, or cannot be written.
     """
 
     def __init__(self, path: Path | str, provenance: Provenance) -> None:
         self._path = Path(path)
-        if self._path.exists() and any(self._path.iterdir()):
-            self._group = _open_group(self._path, "a")
-            self._check_provenance(provenance)
-        else:
-            self._group = _create(self._path, provenance)
+        with self._writing("nothing is lost"):
+            if self._path.exists() and any(self._path.iterdir()):
+                self._group = _open_group(self._path, "a")
+                self._check_provenance(provenance)
+            else:
+                self._group = _create(self._path, provenance)
         ends = _committed_ends(self._group)
-        self._truncate(ends)
         self._n_steps = int(ends[-1]) if len(ends) else 0
-        self._seeds = {int(seed) for seed in _read(self._group, "seed")}
+        self._seeds = {int(seed) for seed in _read(self._group, "seed", slice(len(ends)))}
 
     @property
     def seeds(self) -> frozenset[int]:
@@ -161,7 +167,8 @@ class DemoWriter:
         All of it is in the set when this returns, and nothing of it if interrupted before.
 
         Raises:
-          ResipError: an array has the wrong shape or a value that is not finite, or the seed is there already.
+          ResipError: an array has the wrong shape or a value that is not finite, the seed is there already, or the
+            disk is full; the set then has what it had.
         """
         self.append_from(episodes)
 
@@ -171,18 +178,26 @@ class DemoWriter:
         Raises:
           ResipError: as ``append``.
         """
-        ends, seeds = [self._n_steps], set()
-        try:
+        with self._writing(f"its {len(self._seeds)} demonstrations are whole"):
+            self._truncate()
+            ends, seeds = [self._n_steps], set()
             for episode in episodes:
                 self._write(episode)
                 ends.append(ends[-1] + len(episode))
                 seeds.add(episode.seed)
-        except BaseException:  # an interrupt too: what is there of them must not be in the next one's way
-            self._truncate(_committed_ends(self._group))
-            raise
-        _array(self._group, "episode_ends").append(np.array(ends[1:], dtype=np.int64))
+            _array(self._group, "episode_ends").append(np.array(ends[1:], dtype=np.int64))
         self._n_steps = ends[-1]
         self._seeds |= seeds
+
+    @contextlib.contextmanager
+    def _writing(self, still: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ResipError(
+                f"{self._path} cannot be written ({reason}): {still}; make room there and run the same command again"
+            ) from error
 
     def _write(self, episode: Episode) -> None:
         if episode.seed in self._seeds:
@@ -197,7 +212,7 @@ class DemoWriter:
             _array(self._group, name).append(np.asarray([value]))
 
     def _check_provenance(self, provenance: Provenance) -> None:
-        recorded = _flat(self._group.attrs["provenance"])
+        recorded = _flat(_provenance(self._group))
         wanted = _flat(_provenance_json(provenance))
         for name in (*wanted, *recorded):
             if recorded.get(name) != wanted.get(name):
@@ -206,13 +221,12 @@ class DemoWriter:
                     "choose another folder or the same settings"
                 )
 
-    def _truncate(self, ends: NDArray[np.int64]) -> None:
-        """Cut every array back to the committed episodes."""
+    def _truncate(self) -> None:
+        """Cut every array back to the committed episodes: what an interrupted write left behind goes."""
+        ends = _committed_ends(self._group)
         n_steps = int(ends[-1]) if len(ends) else 0
-        lengths = dict.fromkeys(_per_step(self._group), n_steps) | dict.fromkeys(
-            (*_PER_EPISODE, "episode_ends"), len(ends)
-        )
-        for name, length in lengths.items():
+        lengths = dict.fromkeys(_per_step(self._group), n_steps)
+        for name, length in (lengths | dict.fromkeys((*_PER_EPISODE, "episode_ends"), len(ends))).items():
             array = _array(self._group, name)
             if array.shape[0] != length:
                 array.resize((length, *array.shape[1:]))
@@ -233,7 +247,7 @@ class DemoSet:
 
     def __init__(self, path: Path | str, task: str | None = None, images: bool = False) -> None:
         self.path = Path(path)
-        self._parts = [_Part(_open_group(part, "r")) for part in _part_paths(self.path)]
+        self._parts = open_parts(self.path)
         self.provenance = self._parts[0].provenance
         if any(part.provenance != self.provenance for part in self._parts):
             raise ResipError(f"the shards of {self.path} were made from different sets or with different settings")
@@ -330,27 +344,68 @@ class DemoSet:
             digest = _digest({name: getattr(self, name)[rows] for name in _LOW_DIM})
             if not np.array_equal(digest, recorded[episode]):
                 seed = int(self.seeds[episode])
-                raise ResipError(f"{self.path}: episode {episode} (seed {seed}) is damaged, its numbers have changed")
+                raise ResipError(
+                    f"{self.path} is damaged, the numbers of episode {episode} (seed {seed}) have changed: "
+                    "`resip data salvage` keeps whole episodes"
+                )
 
     def _finite(self, name: str) -> NDArray[Any]:
         values = np.concatenate([_read(part.group, name, slice(part.n_steps)) for part in self._parts])
         if not np.isfinite(values).all():
             row = int(np.argwhere(~np.isfinite(values))[0][0])
             episode = int(np.searchsorted(self.episode_ends, row, side="right"))
-            raise ResipError(f"{self.path}: {name} has a value that is not finite in episode {episode} (row {row})")
+            raise ResipError(
+                f"{self.path} is damaged, {name} has a value that is not finite in episode {episode} (row {row}): "
+                "`resip data salvage` keeps whole episodes"
+            )
         return values
 
 
-class _Part:
-    """An open set on disk, of which a ``DemoSet`` has one or more."""
+class Part:
+    """A set in one piece on disk, of which a ``DemoSet`` has one or more.
 
-    def __init__(self, group: zarr.Group) -> None:
-        self.group = group
-        provenance = group.attrs["provenance"]
-        assert isinstance(provenance, Mapping)
-        self.provenance: dict[str, Any] = dict(provenance)
-        self.ends = _committed_ends(group)
+    Raises:
+      ResipError: not a data set, another contract, or a missing or damaged array.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.group = _open_group(path, "r")
+        self.provenance: dict[str, Any] = _provenance(self.group)
+        self.ends = _committed_ends(self.group)
         self.n_steps = int(self.ends[-1]) if len(self.ends) else 0
+
+    def seeds(self) -> NDArray[np.int64]:
+        """Seed of each complete episode."""
+        return _read(self.group, "seed", slice(len(self.ends)))
+
+    def episode(self, index: int) -> Episode:
+        """Read one episode, images and all.
+
+        Raises:
+          ResipError: it is damaged.
+        """
+        rows = slice(int(self.ends[index - 1]) if index else 0, int(self.ends[index]))
+        arrays = {name: _read(self.group, name, rows) for name in _per_step(self.group)}
+        seed, success, digest = (_read(self.group, name, slice(index, index + 1))[0] for name in _PER_EPISODE)
+        episode = Episode(**arrays, seed=int(seed), success=bool(success))
+        _check_episode(episode, _trailing(self.provenance))
+        if not np.array_equal(_digest(arrays), digest):
+            raise ResipError(f"episode of seed {seed}: its numbers have changed")
+        return episode
+
+
+def open_parts(path: Path) -> list[Part]:
+    """The pieces of the set ``path``: its shards in order, or itself.
+
+    Raises:
+      ResipError: as ``Part``, or a shard is missing.
+    """
+    return [Part(part) for part in _part_paths(path)]
+
+
+def provenance_of(recorded: Mapping[str, Any]) -> Provenance:
+    """The provenance that a set's attributes hold."""
+    return Provenance(**{**recorded, "part_names": tuple(recorded["part_names"])})
 
 
 def shard_path(path: Path, index: int, count: int) -> Path:
@@ -416,25 +471,28 @@ def _create(path: Path, provenance: Provenance) -> zarr.Group:
             "software": _software(),
         },
     )
-    widths = {
-        "robot_state": (spaces.STATE_DIM,),
-        "part_poses": (spaces.PART_POSE_DIM * (len(provenance.part_names) + 1),),
-        "action": (spaces.ACTION_DIM,),
-        "reward": (),
-        "joint_positions": (7,),
-    }
-    for name, trailing in widths.items():
-        _create_array(group, name, "float32", trailing, _STEP_CHUNK)
-    if WORLD in provenance.simulator:
-        _create_array(group, WORLD, "float64", (snapshots.width(provenance.simulator[WORLD]),), _WORLD_CHUNK)
-    if provenance.images:
-        for name in spaces.CAMERAS:
-            _create_array(group, name, "uint8", _IMAGE_SHAPE, _IMAGE_CHUNK)
+    for name, trailing in _trailing(_provenance_json(provenance)).items():
+        dtype, chunk = _KINDS.get(name, ("float32", _STEP_CHUNK))
+        _create_array(group, name, dtype, trailing, chunk)
     _create_array(group, "seed", "int64", (), _EPISODE_CHUNK)
     _create_array(group, "success", "bool", (), _EPISODE_CHUNK)
     _create_array(group, "digest", "uint8", (hashlib.sha256().digest_size,), _EPISODE_CHUNK)
     _create_array(group, "episode_ends", "int64", (), _EPISODE_CHUNK)
     return group
+
+
+def _trailing(provenance: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shape at one step of each array over time that a set of this provenance has."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "robot_state": (spaces.STATE_DIM,),
+        "part_poses": (spaces.PART_POSE_DIM * (len(provenance["part_names"]) + 1),),
+        "action": (spaces.ACTION_DIM,),
+        "reward": (),
+        "joint_positions": (7,),
+    }
+    if WORLD in provenance["simulator"]:
+        shapes[WORLD] = (snapshots.width(provenance["simulator"][WORLD]),)
+    return shapes | (dict.fromkeys(spaces.CAMERAS, _IMAGE_SHAPE) if provenance["images"] else {})
 
 
 def _create_array(group: zarr.Group, name: str, dtype: str, trailing: tuple[int, ...], chunk: int) -> None:
@@ -468,10 +526,24 @@ def _open_group(path: Path, mode: Any) -> zarr.Group:
     for name, wanted in spaces.contract("image").items():
         if not isinstance(recorded, Mapping) or recorded.get(name) != wanted:
             raise ResipError(f"{path} was recorded under another contract: its {name} differs from {wanted!r}")
-    for name in (*_per_step(group), *_PER_EPISODE, "episode_ends"):
-        if name not in group:
-            raise ResipError(f"{path} lacks the array {name!r}: it is damaged, collect it again")
+    _check_arrays(path, group)
     return group
+
+
+def _check_arrays(path: Path, group: zarr.Group) -> None:
+    """See that every array is there, shaped as the provenance wants and as long as the committed episodes."""
+    try:
+        shapes = {name: array.shape for name, array in group.arrays()}
+    except (ValueError, KeyError) as error:
+        raise ResipError(f"{path} is damaged, the description of an array cannot be read: collect it again") from error
+    for name in ("episode_ends", *_PER_EPISODE, *_per_step(group)):
+        if name not in shapes:
+            raise ResipError(f"{path} lacks the array {name!r}: it is damaged, collect it again")
+    ends = _committed_ends(group)
+    for name, trailing in _trailing(_provenance(group)).items():
+        wanted = (int(ends[-1]) if len(ends) else 0, *trailing)
+        if shapes[name][0] < wanted[0] or shapes[name][1:] != trailing:
+            raise ResipError(f"{path} is damaged: {name} has shape {shapes[name]}, its episodes need {wanted}")
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
@@ -482,16 +554,26 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
 
 def _per_step(group: zarr.Group) -> tuple[str, ...]:
     """Names of the arrays that this set has over time."""
-    provenance: Any = group.attrs["provenance"]
-    world = (WORLD,) if WORLD in provenance["simulator"] else ()
-    return (*_LOW_DIM, *world, *(spaces.CAMERAS if provenance["images"] else ()))
+    return tuple(_trailing(_provenance(group)))
+
+
+def _provenance(group: zarr.Group) -> dict[str, Any]:
+    provenance = group.attrs["provenance"]
+    assert isinstance(provenance, Mapping)
+    return dict(provenance)
 
 
 def _read(group: zarr.Group, name: str, rows: slice = slice(None)) -> NDArray[Any]:
     try:
         return np.asarray(_array(group, name)[rows])
     except (ValueError, RuntimeError, OSError) as error:  # a checksum, a compressor, the disk
-        raise ResipError(f"{group.store_path}: {name} is damaged and cannot be read ({error})") from error
+        raise ResipError(
+            f"{_folder(group)} is damaged, {name} cannot be read ({error}): `resip data salvage` keeps whole episodes"
+        ) from error
+
+
+def _folder(group: zarr.Group) -> Path:
+    return Path(str(group.store_path).removeprefix("file://"))
 
 
 def _digest(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:

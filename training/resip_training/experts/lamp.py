@@ -50,6 +50,7 @@ _PLATE_WIDTH_M: Final = (0.051, 0.0565)  # what a gripper closed on the 55.2 mm 
 
 #: The lying bulb is gripped this far up its axis: the pads hold the globe, and the fingertip is near enough to free it.
 _GRIP_LOCAL_M: Final = np.array([0.0, 0.028, 0.0])
+_GRIP_ROOM_M: Final = 0.002
 _TILT_RAD: Final = np.deg2rad(40.0)
 _CARRY_HEIGHT_M: Final = 0.050
 _PEG_TIP_LOCAL_M: Final = np.array([0.0, -0.053, 0.0])
@@ -234,7 +235,8 @@ def _pick_bulb(scene: Scene) -> Array:
     axis = rotation.normalize(bulb.matrix[:, 1] * np.array([1.0, 1.0, 0.0]))
     approach = np.cos(_TILT_RAD) * _DOWN - np.sin(_TILT_RAD) * axis
     grip = motion.gripper_frame(approach, np.cross(_UP, -axis))
-    return _grasp(scene, spaces.Pose(_at_local(bulb, _GRIP_LOCAL_M).position, grip))
+    local_m = _GRIP_LOCAL_M + [0.0, scene.aside_m(BULB, _GRIP_ROOM_M), 0.0]
+    return _grasp(scene, spaces.Pose(_at_local(bulb, local_m).position, grip))
 
 
 def _insert_bulb(scene: Scene) -> Array:

@@ -6,8 +6,8 @@ clones the expert needs no clock, and nothing waits in mid-air.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -27,6 +27,12 @@ class Scene:
     parts: dict[str, spaces.Pose]
     obstacle_m: Array
     """Centre of the obstacle's front wall, ``(3,)``."""
+    grip: Mapping[str, float] = field(default_factory=dict)
+    """Where along a part it is to be gripped, if not in the usual place: from -1 to 1 of the room that there is."""
+
+    def aside_m(self, part: str, room_m: float) -> float:
+        """How far from its usual place the part is to be gripped, where the hand has ``room_m`` to either side."""
+        return room_m * self.grip.get(part, 0.0)
 
 
 #: An expert: what is seen to the action ``(10,)``.

@@ -36,12 +36,15 @@ _ASKEW_RAD: Final = 0.45
 _TURN_TOP_RAD: Final = 0.2
 #: Middle of the rim that is nearest to the robot, in the top's frame.
 _RIM_LOCAL_M: Final = np.array([0.0, 0.004, 0.078125])
+_RIM_ROOM_M: Final = 0.015  # along the rim
 _RIM_WIDTH_M: Final = (0.003, 0.010)  # what a gripper closed on the 6.25 mm rim reads
 #: Orientation of the top when it stands in the corner.
 _SQUARE: Final = np.stack([[0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]], axis=-1)
 
 #: The hole that the leg goes into: the one in the obstacle's corner side away from the walls.
 _SEAT_LOCAL_M: Final = np.array([0.05625, 0.046875, -0.05625])
+_LEG_GRIP_M, _LEG_ROOM_M = 0.006, 0.004  # along the lying leg, from its origin
+_LEG_TOP_GRIP_M, _LEG_TOP_ROOM_M = 0.012, 0.003  # and along the standing one
 _LEG_WIDTH_M: Final = (0.026, 0.031)  # what a gripper closed on the 30 mm leg reads
 _TILT_RAD: Final = np.deg2rad(50.0)
 _CARRY_HEIGHT_M: Final = 0.060
@@ -120,7 +123,8 @@ def _corner(scene: Scene) -> Array:
 
 def _rim_grasp(scene: Scene) -> spaces.Pose:
     top = scene.parts[TOP]
-    return spaces.Pose(top.position + top.matrix @ _RIM_LOCAL_M, motion.nearest_grip(scene, _DOWN, top.matrix[:, 2]))
+    local_m = _RIM_LOCAL_M + [scene.aside_m(TOP, _RIM_ROOM_M), 0.0, 0.0]
+    return spaces.Pose(top.position + top.matrix @ local_m, motion.nearest_grip(scene, _DOWN, top.matrix[:, 2]))
 
 
 def _at_rim(scene: Scene) -> bool:
@@ -164,7 +168,8 @@ def _pick_leg(scene: Scene) -> Array:
     axis = rotation.normalize(leg.matrix[:, 1] * np.array([1.0, 1.0, 0.0]))
     approach = np.cos(_TILT_RAD) * _DOWN - np.sin(_TILT_RAD) * axis
     grip = motion.nearest_grip(scene, approach, np.cross(_UP, axis))
-    return _grasp(scene, spaces.Pose(leg.position + 0.006 * axis + 0.003 * _UP, grip))
+    along_m = _LEG_GRIP_M + scene.aside_m(LEG, _LEG_ROOM_M)
+    return _grasp(scene, spaces.Pose(leg.position + along_m * axis + 0.003 * _UP, grip))
 
 
 def _standing(scene: Scene, height_m: float) -> spaces.Pose:
@@ -191,7 +196,8 @@ def _screw(scene: Scene) -> Array:
     """Let go of the leg, grasp it from above, and turn it: again and again."""
     leg = scene.parts[LEG]
     faces = [_face_frame(scene, face) for face in range(4)]
-    grasp = spaces.Pose(leg.position + 0.012 * _UP, screw.best_grip(scene, faces))
+    height_m = _LEG_TOP_GRIP_M + scene.aside_m(LEG, _LEG_TOP_ROOM_M)
+    grasp = spaces.Pose(leg.position + height_m * _UP, screw.best_grip(scene, faces))
     away_m = float(np.linalg.norm(scene.ee.position - leg.position))
     if _tilted(scene) and away_m < 0.055:
         goal = scene.ee if scene.width_m < _OPEN_WIDTH_M else motion.backed_off(scene.ee, _CLEAR_M)

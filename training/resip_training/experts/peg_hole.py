@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 PEG, HOLE = "peg", "hole"
 OPEN, CLOSE = spaces.GRIPPER_OPEN, spaces.GRIPPER_CLOSE
 
-_GRIP_HEIGHT_M: Final = 0.035  # of the fingertip above the peg's lower end
+_GRIP_HEIGHT_M, _GRIP_ROOM_M = 0.035, 0.005  # of the fingertip above the peg's lower end
 _PEG_WIDTH_M: Final = (0.008, 0.012)  # what a gripper closed on the peg's 10 mm sides reads
 _OPEN_WIDTH_M: Final = 0.060
 _CLEAR_M: Final = 0.06
@@ -57,7 +57,8 @@ def _grip(scene: Scene) -> spaces.Pose:
         inserting = hole.matrix @ peg.matrix.T @ frame
         return max(abs(motion.wrapped(motion.yaw(m) - motion.NEUTRAL_YAW_RAD)) for m in (frame, inserting))
 
-    return spaces.Pose(peg.position + _GRIP_HEIGHT_M * peg.matrix[:, 2], min(frames, key=strain_rad))
+    height_m = _GRIP_HEIGHT_M + scene.aside_m(PEG, _GRIP_ROOM_M)
+    return spaces.Pose(peg.position + height_m * peg.matrix[:, 2], min(frames, key=strain_rad))
 
 
 def _insert(scene: Scene) -> Array:

@@ -9,38 +9,20 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from resip import arrays, rotation, spaces
+from resip import arrays, spaces
 from resip.errors import UnknownNameError
 
 from resip_training.experts import lamp, motion, one_leg, peg_hole, round_table
+from resip_training.experts.variety import Disturbance, Manner, Mistakes, Style
 from resip_training.sim import snapshots
 from resip_training.sim.env import AssemblyEnv
+from resip_training.sim.task import Task
 
 Array = NDArray[np.float64]
 
 EXPERTS: Final[Mapping[str, motion.Expert]] = MappingProxyType(
     {"one_leg": one_leg.act, "round_table": round_table.act, "lamp": lamp.act, "peg_hole": peg_hole.act}
 )
-
-
-_SLIP_STEPS: Final = 8
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """Random errors in what the arm is told, so that demonstrations show how to recover from them.
-
-    The error wanders (a first-order process) and grows with the motion that is asked for: a person's aim is
-    off on the way, not on arrival. What is recorded is the expert's own action, the right one at the place
-    that the error led to. Source: DART, Laskey et al. 2017.
-    """
-
-    share: float = 0.05
-    """Standard deviation on each axis, as a share of the commanded displacement, and about it, of the rotation."""
-    memory: float = 0.85
-    """Share of the error that lasts from one step to the next."""
-    slip: float = 0.002
-    """Chance at each step that the hand opens, for as long as that takes, whatever it was told."""
 
 
 @dataclass(frozen=True)
@@ -71,21 +53,13 @@ class _World:
     """One environment's expert and what it has recorded so far."""
 
     def __init__(
-        self,
-        task: str,
-        part_names: tuple[str, ...],
-        seed: int,
-        state: Array,
-        parts: Array,
-        disturbance: Disturbance | None,
+        self, task: Task, seed: int, state: Array, parts: Array, style: Style | None, disturbance: Disturbance | None
     ) -> None:
         self.seed = seed
-        self._disturbance = disturbance
-        self._rng = np.random.default_rng([seed, 1])
-        self._error = np.zeros(6)
-        self._slipping_steps = 0
-        self._names = part_names
-        self._expert = EXPERTS[task]
+        self._names = task.part_names
+        self._expert = EXPERTS[task.name]
+        self._manner = None if style is None else Manner(style, seed, task.part_names)
+        self._mistakes = None if disturbance is None else Mistakes(disturbance, seed)
         self.act(state, parts)
         self._rows: list[tuple[Array, Array, Array, Array, float]] = []
         self._worlds: list[Array] = []
@@ -98,27 +72,15 @@ class _World:
 
     def act(self, state: Array, parts: Array) -> None:
         """Decide the next action from what is seen."""
-        self.action = self._expert(motion.unpack(state, parts, self._names))
+        scene = motion.unpack(state, parts, self._names)
+        if self._manner is None:
+            self.action = self._expert(scene)
+        else:
+            self.action = self._manner.does(scene, self._expert(self._manner.sees(scene)))
 
     def told(self, state: Array) -> Array:
-        """What the arm at ``state`` is told: the expert's action with the error that has built up."""
-        if self._disturbance is None:
-            return self.action
-        memory = self._disturbance.memory
-        self._error = memory * self._error + np.sqrt(1 - memory**2) * self._rng.standard_normal(6)
-        pose = spaces.action_pose(self.action)
-        ahead_m = np.linalg.norm(pose.position - state[spaces.STATE_POSITION])
-        ahead_rad = rotation.angle_between(rotation.matrix_from_rot6d(state[spaces.STATE_ROT6D]), pose.matrix)
-        offset_m, turn_rad = self._disturbance.share * self._error.reshape(2, 3) * [[ahead_m], [ahead_rad]]
-        turned = rotation.matrix_from_rotvec(turn_rad) @ pose.matrix
-        return spaces.pack_action(pose.position + offset_m, turned, self._gripper_told())
-
-    def _gripper_told(self) -> float:
-        assert self._disturbance is not None
-        if self._rng.random() < self._disturbance.slip:
-            self._slipping_steps = _SLIP_STEPS
-        self._slipping_steps = max(0, self._slipping_steps - 1)
-        return spaces.GRIPPER_OPEN if self._slipping_steps else self.action[spaces.ACTION_GRIPPER.start]
+        """What the arm at ``state`` is told: the expert's action, or what a mistake makes of it."""
+        return self.action if self._mistakes is None else self._mistakes.told(self.action, state)
 
     def trajectory(self, success: bool, fallen: bool) -> Trajectory:
         """Everything recorded, as one episode."""
@@ -133,6 +95,7 @@ def run_expert(
     seeds: Sequence[int],
     num_envs: int = 8,
     threads: int = 0,
+    style: Style | None = None,
     disturbance: Disturbance | None = None,
     device: str = "cpu",
     record_worlds: bool = False,
@@ -146,11 +109,15 @@ def run_expert(
       ResipError: unknown task or randomness, or a task without an expert.
     """
     env = AssemblyEnv(task, min(num_envs, len(seeds)), randomness, device=device, threads=threads)
-    yield from run_expert_in(env, seeds, disturbance, record_worlds)
+    yield from run_expert_in(env, seeds, style, disturbance, record_worlds)
 
 
 def run_expert_in(
-    env: AssemblyEnv, seeds: Sequence[int], disturbance: Disturbance | None = None, record_worlds: bool = False
+    env: AssemblyEnv,
+    seeds: Sequence[int],
+    style: Style | None = None,
+    disturbance: Disturbance | None = None,
+    record_worlds: bool = False,
 ) -> Iterator[Trajectory]:
     """Do what ``run_expert`` does in an environment that there is, and close it.
 
@@ -166,10 +133,10 @@ def run_expert_in(
     actions = np.zeros((num_envs, spaces.ACTION_DIM))
     while True:
         for i in np.flatnonzero(starting):
-            starting[i] = bool(waiting)
             worlds[i] = None
-        if starting.any():
-            _start(env, worlds, starting, waiting, disturbance)
+        if starting.any() and waiting:
+            for i, seed, state, parts in _start(env, starting, waiting):
+                worlds[i] = _World(env.task, seed, state, parts, style, disturbance)
         if not any(worlds):
             env.close()
             return
@@ -194,31 +161,19 @@ def run_expert_in(
 
 
 def _start(
-    env: AssemblyEnv,
-    worlds: list[_World | None],
-    starting: NDArray[np.bool_],
-    waiting: list[int],
-    disturbance: Disturbance | None,
-) -> None:
-    """Reset the environments that are ``starting`` to the next seeds, as many as there are."""
-    seeds: list[int | None] = [None] * env.num_envs
-    for i in np.flatnonzero(starting):
-        if waiting:
-            seeds[i] = waiting.pop()
-        else:
-            starting[i] = False
+    env: AssemblyEnv, starting: NDArray[np.bool_], waiting: list[int]
+) -> Iterator[tuple[int, int, Array, Array]]:
+    """Reset the environments that are ``starting`` to the next seeds, as many as there are.
+
+    Yields the place, the seed, the robot's state and the part poses of each that has started.
+    """
+    started = dict(zip(np.flatnonzero(starting).tolist(), reversed(waiting), strict=False))
+    del waiting[len(waiting) - len(started) :]
+    starting[:] = np.isin(np.arange(env.num_envs), list(started))
+    seeds = [started.get(i) for i in range(env.num_envs)]
     observation, _ = _on_host(env.reset(seed=seeds, options={"reset_mask": starting}))
-    for i in np.flatnonzero(starting):
-        seed = seeds[i]
-        assert seed is not None
-        worlds[i] = _World(
-            env.task.name,
-            env.task.part_names,
-            seed,
-            observation["robot_state"][i],
-            observation["part_poses"][i],
-            disturbance,
-        )
+    for i, seed in started.items():
+        yield i, seed, observation["robot_state"][i], observation["part_poses"][i]
 
 
 def _on_host(outcome: tuple[Any, ...]) -> tuple[Any, ...]:

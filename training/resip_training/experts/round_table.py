@@ -52,8 +52,8 @@ _LOWER: Final = motion.Pace(0.010, 0.12, down_m=0.004)
 _NUDGE: Final = motion.Pace(0.004, 0.06)
 _RISE: Final = motion.Pace(0.02, 0.06)
 
-_LEG_GRIP_M: Final = 0.028  # along the leg, from its origin, where it is picked
-_SCREW_GRIP_M: Final = 0.036  # where it is held from above
+_LEG_GRIP_M, _LEG_ROOM_M = 0.028, 0.004  # along the leg, from its origin, where it is picked
+_SCREW_GRIP_M, _SCREW_ROOM_M = 0.036, 0.003  # where it is held from above
 _BASE_GRIP_M: Final = 0.004
 _ARM_REACH_M: Final = 0.10  # within this of the middle, an open hand may meet the base's arms
 _CROSS_CLEAR_M: Final = 0.022  # fingers this far above their grip are above the base's arms
@@ -241,7 +241,8 @@ def _pick_leg(scene: Scene) -> Array:
     tilt_rad = _TILT_RAD if axis[0] > -0.3 else 0.0  # a leg that points at the robot is picked from straight above
     approach = np.cos(tilt_rad) * _DOWN - np.sin(tilt_rad) * axis
     grip = screw.middle_grip(approach, np.cross(_UP, axis), _PICK_HEADING_RAD)
-    return _grasp(scene, spaces.Pose(leg.position + _LEG_GRIP_M * axis + 0.005 * _UP, grip))
+    along_m = _LEG_GRIP_M + scene.aside_m(LEG, _LEG_ROOM_M)
+    return _grasp(scene, spaces.Pose(leg.position + along_m * axis + 0.005 * _UP, grip))
 
 
 def _insert_leg(scene: Scene, leg: _Offset) -> Array:
@@ -276,7 +277,8 @@ def _screw_leg(scene: Scene) -> Array:
         return screw.open_in_place(scene)
     flat = motion.gripper_frame(_DOWN, leg.matrix[:, 0])
     grip = screw.best_grip(scene, screw.grips_around(flat, 8))
-    return _grasp(scene, spaces.Pose(leg.position + _SCREW_GRIP_M * leg.matrix[:, 1], grip), turn_inside=True)
+    along_m = _SCREW_GRIP_M + scene.aside_m(LEG, _SCREW_ROOM_M)
+    return _grasp(scene, spaces.Pose(leg.position + along_m * leg.matrix[:, 1], grip), turn_inside=True)
 
 
 # ---- the base ----

@@ -14,7 +14,7 @@ from resip.errors import ResipError, UnknownNameError
 from rich import progress
 from rich.text import Text
 
-from resip_training.data.store import DemoSet, DemoWriter, Episode, Provenance, shard_path
+from resip_training.data.store import DemoSet, DemoWriter, Episode, Provenance, provenance_of, shard_path
 from resip_training.render.replay import Replay
 from resip_training.sim import tasks
 from resip_training.sim.appearance import VisualRandomness
@@ -134,9 +134,7 @@ def _provenance(demos: DemoSet, seed: int, copies: int, every: Every) -> Provena
         "every": every,
         "ranges": asdict(VisualRandomness()),
     }
-    recorded = {name: value for name, value in demos.provenance.items() if name != "rendered"}
-    recorded["part_names"] = tuple(recorded["part_names"])
-    return replace(Provenance(**recorded), images=True, rendered=rendered)
+    return replace(provenance_of(demos.provenance), images=True, rendered=rendered)
 
 
 class _Repaint:
