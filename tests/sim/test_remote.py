@@ -334,6 +334,14 @@ def test_a_worker_that_hangs_is_given_up(tmp_path: Path) -> None:
             env.reset(seed=0)
 
 
+def test_a_worker_starts_no_episode_from_a_snapshot(still: tuple[str, StandingStill]) -> None:
+    env = RemoteEnv(still[0], "one_leg")
+    env.reset(seed=0)
+    with pytest.raises(ResipError, match="no episode from a snapshot"):
+        env.reset(options={"snapshot": env.worlds.snapshot()})
+    env.close()
+
+
 def test_what_fails_in_the_simulator_is_told_to_the_trainer(still: tuple[str, StandingStill]) -> None:
     address, simulation = still
     env = RemoteEnv(address)

@@ -17,14 +17,15 @@ import torch
 from fake_demos import write_demos
 from resip.errors import ResipError
 from resip.policy.artefact import load_policy, read_manifest
-from resip_training import train
+from resip_training import runs
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data, part_columns
 from resip_training.data.images import centre_batch
 from resip_training.data.store import DemoSet
 from resip_training.export import ExportedPolicy, export_policy, record_evaluation
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig, views
 from resip_training.models.encoder import ViewConfig
-from resip_training.train import Budget, load_policy_of, read_metrics, train_bc
+from resip_training.runs import Budget, read_metrics
+from resip_training.train import bc_config, load_policy_of, train_images
 from safetensors.torch import load_file
 
 SMALL = BCConfig(
@@ -58,12 +59,12 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> DemoSet:
 @pytest.fixture(scope="module")
 def finished(demos: DemoSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "finished"
-    train_bc(demos.path, run, budget=Budget(steps=6), config=SMALL)
+    train_images(demos.path, run, budget=Budget(steps=6), config=SMALL)
     return run
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / train.CHECKPOINT_FILE)
+    return load_file(run / runs.CHECKPOINT_FILE)
 
 
 def test_a_few_seconds_overfit_the_training_episodes(demos: DemoSet) -> None:
@@ -83,8 +84,8 @@ def test_only_parts_that_move_and_the_obstacle_are_predicted(demos: DemoSet) -> 
 
 
 def test_the_seed_decides_a_run(demos: DemoSet, finished: Path, tmp_path: Path) -> None:
-    train_bc(demos.path, tmp_path / "same", budget=Budget(steps=6), config=SMALL)
-    train_bc(demos.path, tmp_path / "other", budget=Budget(steps=1), config=replace(SMALL, seed=1))
+    train_images(demos.path, tmp_path / "same", budget=Budget(steps=6), config=SMALL)
+    train_images(demos.path, tmp_path / "other", budget=Budget(steps=1), config=replace(SMALL, seed=1))
     same, other, straight = weights(tmp_path / "same"), weights(tmp_path / "other"), weights(finished)
     assert all(torch.equal(same[key], straight[key]) for key in straight)
     assert not torch.equal(other["model.encoder.front.stem.0.weight"], straight["model.encoder.front.stem.0.weight"])
@@ -103,35 +104,35 @@ def test_ctrl_c_finishes_the_step_and_saves_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(BCTrainer, "train_step", interrupted_in_its_third_step)
         with pytest.raises(SystemExit) as stopped:
-            train_bc(demos.path, tmp_path, budget=Budget(steps=6), config=SMALL)
+            train_images(demos.path, tmp_path, budget=Budget(steps=6), config=SMALL)
     assert stopped.value.code == 130
     assert "the same command goes on" in capsys.readouterr().out
     assert read_metrics(tmp_path)["steps"] == 3
 
-    train_bc(demos.path, tmp_path, budget=Budget(steps=6), config=SMALL)
+    train_images(demos.path, tmp_path, budget=Budget(steps=6), config=SMALL)
     straight = weights(finished)
     assert all(torch.equal(value, straight[key]) for key, value in weights(tmp_path).items())
 
 
 def test_a_folder_with_another_run_is_refused_naming_the_difference(demos: DemoSet, finished: Path) -> None:
     with pytest.raises(ResipError, match="other settings"):
-        train_bc(demos.path, finished, budget=Budget(steps=8), config=replace(SMALL, seed=1))
+        train_images(demos.path, finished, budget=Budget(steps=8), config=replace(SMALL, seed=1))
 
 
 def test_a_folder_without_a_run_or_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ResipError, match="not a training run"):
         load_policy_of(tmp_path)
-    (tmp_path / train.CONFIG_FILE).write_bytes((finished / train.CONFIG_FILE).read_bytes())
+    (tmp_path / runs.CONFIG_FILE).write_bytes((finished / runs.CONFIG_FILE).read_bytes())
     with pytest.raises(ResipError, match="no checkpoint yet"):
         load_policy_of(tmp_path)
-    (tmp_path / train.CHECKPOINT_FILE).write_bytes(b"not tensors")
+    (tmp_path / runs.CHECKPOINT_FILE).write_bytes(b"not tensors")
     with pytest.raises(ResipError, match="is damaged"):
         load_policy_of(tmp_path)
 
 
 def test_the_configuration_survives_its_json_form(finished: Path) -> None:
-    recorded = json.loads((finished / train.CONFIG_FILE).read_text())
-    assert train.bc_config(recorded["settings"]) == SMALL
+    recorded = json.loads((finished / runs.CONFIG_FILE).read_text())
+    assert bc_config(recorded["settings"]) == SMALL
 
 
 @pytest.fixture(scope="module")

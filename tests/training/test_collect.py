@@ -11,6 +11,8 @@ from resip.errors import ResipError
 from resip_training.data.collect import collect
 from resip_training.data.store import DemoSet
 from resip_training.experts.rollout import Disturbance, run_expert
+from resip_training.sim import snapshots
+from resip_training.sim.env import AssemblyEnv
 
 
 def test_a_collection_is_completed_where_it_stopped(tmp_path: Path) -> None:
@@ -26,6 +28,24 @@ def test_a_collection_is_completed_where_it_stopped(tmp_path: Path) -> None:
     frames = both.images("wrist", slice(0, both.n_steps))
     assert frames.shape == (both.n_steps, spaces.IMAGE_HEIGHT, spaces.IMAGE_WIDTH, 3)
     assert frames.std(axis=0).mean() > 5.0, "the picture must change as the arm moves"
+
+
+def test_states_alone_are_collected_with_the_simulators(tmp_path: Path) -> None:
+    collect("peg_hole", demos=1, seed=700, randomness="low", out=tmp_path / "one", threads=1, images=False)
+    demos = DemoSet(tmp_path / "one", task="peg_hole")
+    assert not demos.has_images
+    env = AssemblyEnv("peg_hole", num_envs=1)
+    snapshots.check(demos.provenance["simulator"]["world"], env.worlds.snapshot(), demos.path)
+    env.worlds.restore(snapshots.unflatten(demos.world[[20]], env.worlds.snapshot()), np.array([True]))
+    np.testing.assert_array_equal(env.robot_state()[0].astype(np.float32), demos.robot_state[20])
+    np.testing.assert_array_equal(env.part_poses()[0].ravel().astype(np.float32), demos.part_poses[20])
+
+
+def test_displaced_copies_have_no_simulator_states(tmp_path: Path) -> None:
+    collect("peg_hole", demos=1, seed=700, randomness="low", out=tmp_path, threads=1, copies=1, images=False)
+    demos = DemoSet(tmp_path)
+    assert demos.n_episodes == 2
+    assert not demos.has_worlds
 
 
 def test_a_demonstration_is_labelled_with_the_right_action_where_an_error_led_the_arm_astray() -> None:

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from resip_training.models.diffusion_policy import PolicyConfig
-from resip_training.models.schedule import inference_scheduler
 from resip_training.models.encoder import View, ViewConfig, to_input
 from resip_training.models.normalizer import GRIPPER_HALF_RANGE, HALF_RANGE_FLOOR, ChunkNormalizer, Normalizer
+from resip_training.models.schedule import inference_scheduler
 
 
 def test_the_datas_range_becomes_minus_one_to_one() -> None:

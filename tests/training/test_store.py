@@ -34,7 +34,7 @@ def make_episode(seed: int, n_steps: int = 5) -> Episode:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "demos.zarr"
+    return tmp_path / "demos"
 
 
 def test_what_was_written_is_read_back(path: Path) -> None:
@@ -54,7 +54,7 @@ def test_what_was_written_is_read_back(path: Path) -> None:
         np.testing.assert_array_equal(demos.images("wrist", rows), episode.wrist)
 
 
-@pytest.mark.parametrize("last_written", ["robot_state", "wrist", "seed", "success"])
+@pytest.mark.parametrize("last_written", ["robot_state", "wrist", "seed", "success", "digest"])
 def test_an_interrupted_episode_is_ignored_then_cut_off(path: Path, last_written: str) -> None:
     DemoWriter(path, PROVENANCE).append(make_episode(1))
     group = zarr.open_group(path)
@@ -68,6 +68,7 @@ def test_an_interrupted_episode_is_ignored_then_cut_off(path: Path, last_written
         "wrist",
         "seed",
         "success",
+        "digest",
     ):
         array = group[name]
         assert isinstance(array, zarr.Array)
@@ -161,6 +162,59 @@ def test_nan_is_refused_when_writing_and_when_reading(path: Path) -> None:
     assert isinstance(action, zarr.Array)
     action[3, 1] = np.nan
     with pytest.raises(ResipError, match="action has a value that is not finite in episode 0"):
+        DemoSet(path)
+
+
+def without_images(episode: Episode) -> Episode:
+    return replace(episode, front=None, wrist=None)
+
+
+def test_a_set_may_have_no_images_and_says_so_where_they_are_asked_for(path: Path) -> None:
+    DemoWriter(path, replace(PROVENANCE, images=False)).append(without_images(make_episode(1)))
+    demos = DemoSet(path)
+    assert not demos.has_images
+    assert not (path / "front").exists()
+    np.testing.assert_array_equal(demos.action, make_episode(1).action.astype(np.float32))
+    for attempt in (lambda: demos.images("front", slice(0, 1)), lambda: DemoSet(path, images=True)):
+        with pytest.raises(ResipError, match="demos has no images"):
+            attempt()
+
+
+def test_episodes_have_images_if_their_set_has_them(path: Path) -> None:
+    writer = DemoWriter(path, PROVENANCE)
+    with pytest.raises(ResipError, match=r"front has shape \(\)"):
+        writer.append(without_images(make_episode(1)))
+    writer = DemoWriter(path.with_name("states"), replace(PROVENANCE, images=False))
+    with pytest.raises(ResipError, match="seed 1 has front, which the set was not made for"):
+        writer.append(make_episode(1))
+    with pytest.raises(ResipError, match="images = True, not False"):
+        DemoWriter(path, replace(PROVENANCE, images=False))
+
+
+def test_the_simulators_states_are_kept_to_the_last_bit(path: Path) -> None:
+    provenance = replace(PROVENANCE, images=False, simulator={"world": {"time": [], "qpos": [2, 2]}})
+    writer = DemoWriter(path, provenance)
+    episode = replace(without_images(make_episode(1)), world=np.random.default_rng(0).normal(size=(5, 5)))
+    writer.append(episode)
+    demos = DemoSet(path)
+    assert demos.has_worlds
+    np.testing.assert_array_equal(demos.world, episode.world)
+    with pytest.raises(ResipError, match=r"world has shape \(5, 4\), expected \(5, 5\)"):
+        writer.append(replace(without_images(make_episode(2)), world=np.zeros((5, 4))))
+
+
+def test_a_set_without_the_simulators_states_says_so(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    demos = DemoSet(path)
+    assert not demos.has_worlds
+    with pytest.raises(ResipError, match="no simulator states"):
+        demos.world  # noqa: B018
+
+
+def test_a_set_of_an_older_format_is_to_be_collected_again(path: Path) -> None:
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    zarr.open_group(path).attrs["format_version"] = 1
+    with pytest.raises(ResipError, match="has format 1, this program reads 2: collect it again"):
         DemoSet(path)
 
 

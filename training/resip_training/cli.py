@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json as json_format
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from resip.cli import AtLeast, Count
-from tyro.conf import Positional
+from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
+
+from resip_training.algorithms import settings
 
 Randomness = Literal["low", "med", "high"]
 Natural = Annotated[int, AtLeast(0)]
+_COMPACT_RESIDUAL_PPO: Final = settings.ResidualPPOConfig()
+PPOPreset = (
+    Annotated[settings.ResidualPPOConfig, subcommand("compact", default=_COMPACT_RESIDUAL_PPO)]
+    | Annotated[settings.ResidualPPOConfig, subcommand("paper", default=settings.PAPER_RESIDUAL_PPO)]
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Starts:
 
 @dataclass(frozen=True)
 class Collect:
-    """Record demonstrations of the scripted expert, with images, into a data set; it can be interrupted."""
+    """Record demonstrations of the scripted expert into a data set; it can be interrupted."""
 
     task: Positional[str]
     """Name of the task, such as one_leg."""
@@ -82,13 +89,15 @@ class Collect:
     threads: Natural = 0
     """Threads that step the simulations; 0 takes all cores."""
     copies: Natural = 0
-    """Copies of each, displaced on the table, that are rendered and stored beside it."""
+    """Copies of each, displaced on the table, that are stored beside it."""
+    images: bool = True
+    """Render both cameras; without them a set has states only, and takes seconds."""
 
     def run(self) -> None:
         """Record until the data set is complete."""
         from resip_training.data.collect import collect
 
-        collect(self.task, self.demos, self.seed, self.randomness, self.out, self.threads, self.copies)
+        collect(self.task, self.demos, self.seed, self.randomness, self.out, self.threads, self.copies, self.images)
 
 
 @dataclass(frozen=True)
@@ -167,10 +176,87 @@ class Play:
 
 @dataclass(frozen=True)
 class TrainBC:
-    """Clone demonstrations into a diffusion policy on images; the same command resumes an interrupted run."""
+    """Clone demonstrations into a base policy on states; the same command resumes an interrupted run."""
 
     dataset: Positional[Path]
     """Demonstrations that `resip collect` recorded."""
+    out: Path
+    """Folder of the run."""
+    policy: Literal["mlp-s", "mlp-c", "dp", "act"] = "dp"
+    """A single action, a chunk, a diffused chunk, or a transformer's chunk."""
+    preset: Literal["compact", "paper"] = "compact"
+    """Sized for two cores, or the paper's Tables 3 to 5."""
+    steps: int | None = None
+    """Updates; by default as many as the preset says."""
+    seed: Natural = 0
+    """Of everything random."""
+    threads: Count = 1
+    """Threads that torch computes with."""
+    device: str = "cpu"
+    """Where the policy learns: cpu or cuda."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Train, or go on training."""
+        from resip_training.algorithms.state_bc import preset
+        from resip_training.runs import Budget
+        from resip_training.train import train_bc
+
+        config, updates = preset(self.policy, self.preset, self.seed)
+        budget = Budget(steps=self.steps or updates)
+        figures = train_bc(
+            self.dataset, self.out, budget=budget, threads=self.threads, device=self.device, config=config
+        )
+        _write_json(figures, self.json)
+
+
+@dataclass(frozen=True)
+class TrainResidualPPO:
+    """Learn a residual on a frozen base policy with PPO; the same command resumes an interrupted run."""
+
+    base: Positional[Path]
+    """Run of `train bc`, or a shipped teacher."""
+    out: Path
+    """Folder of the run."""
+    dataset: Path | None = None
+    """Demonstrations whose states training episodes may begin at."""
+    steps: Count = 3_000_000
+    """Control steps of all worlds together."""
+    seed: Natural = 0
+    """Of everything random."""
+    threads: Count = 1
+    """Threads of torch and of the simulation."""
+    device: str = "cpu"
+    """Where both run: cpu or cuda."""
+    settings: OmitSubcommandPrefixes[OmitArgPrefixes[PPOPreset]] = _COMPACT_RESIDUAL_PPO
+    """Sized for two cores, or the paper's Tables 6 and 9; each option can be changed after the preset's name."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Train, or go on training."""
+        from resip_training.runs import Budget
+        from resip_training.train import train_residual_ppo
+
+        figures = train_residual_ppo(
+            self.base,
+            self.out,
+            dataset=self.dataset,
+            budget=Budget(steps=self.steps),
+            threads=self.threads,
+            device=self.device,
+            config=replace(self.settings, seed=self.seed),
+        )
+        _write_json(figures, self.json)
+
+
+@dataclass(frozen=True)
+class TrainDistill:
+    """Clone demonstrations into a diffusion policy on images; the same command resumes an interrupted run."""
+
+    dataset: Positional[Path]
+    """Demonstrations that `resip collect` recorded, with images."""
     out: Path
     """Folder of the run."""
     minutes: float = 45.0
@@ -187,10 +273,13 @@ class TrainBC:
     def run(self) -> None:
         """Train, or go on training."""
         from resip_training.algorithms.bc import BCConfig
-        from resip_training.train import Budget, train_bc
+        from resip_training.runs import Budget
+        from resip_training.train import train_images
 
         budget = Budget(minutes=self.minutes, steps=self.steps)
-        figures = train_bc(self.dataset, self.out, budget=budget, threads=self.threads, config=BCConfig(seed=self.seed))
+        figures = train_images(
+            self.dataset, self.out, budget=budget, threads=self.threads, config=BCConfig(seed=self.seed)
+        )
         _write_json(figures, self.json)
 
 
@@ -357,6 +446,8 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "sheet": Sheet,
     "play": Play,
     "train bc": TrainBC,
+    "train residual-ppo": TrainResidualPPO,
+    "train distill": TrainDistill,
     "evaluate": Evaluate,
     "export": Export,
     "parity": Parity,

@@ -13,16 +13,21 @@ from numpy.typing import NDArray
 from resip import spaces
 from resip.policy.artefact import MANIFEST_FILE, load_module
 from resip.trials.statistics import Success
-from rich.progress import track
+from rich.progress import Progress, track
 from torch import Tensor
 
+from resip_training.checkpoints import is_state_run, load_teacher
 from resip_training.export import ExportedPolicy
 from resip_training.render.replay import Replay
+from resip_training.rollout.episodes import BaseAgent, StateAgent
+from resip_training.rollout.episodes import run_episodes as episodes_of
+from resip_training.runs import CONFIG_FILE
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.task import Task
 from resip_training.train import load_policy_of
 
 _MAX_ENVS: Final = 8
+_MAX_STATE_ENVS: Final = 64
 
 #: (robot_state, front, wrist, noise) -> actions, batched: the exported module's signature.
 Predict = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -53,6 +58,8 @@ def evaluate(
       ResipError: neither a run nor a model, unknown randomness, or no GL to render with.
     """
     torch.set_num_threads(threads)
+    if (checkpoint / CONFIG_FILE).exists() and is_state_run(checkpoint):
+        return evaluate_states(checkpoint, episodes, seed, randomness, threads, json_path)
     predict, task, horizons = load(checkpoint)
     seeds = list(range(seed, seed + episodes))
     batches = [seeds[i : i + _MAX_ENVS] for i in range(0, episodes, _MAX_ENVS)]
@@ -73,6 +80,46 @@ def evaluate(
     if json_path is not None:
         json_path.write_text(json.dumps(figures, indent=2) + "\n")
     return figures
+
+
+def evaluate_states(
+    checkpoint: Path, episodes: int, seed: int, randomness: str, threads: int, json_path: Path | None
+) -> dict[str, Any]:
+    """Do what ``evaluate`` does for a policy on states; one with a residual is measured beside its base alone."""
+    teacher = load_teacher(checkpoint)
+    seeds = range(seed, seed + episodes)
+    worlds = min(episodes, _MAX_STATE_ENVS)
+    env = AssemblyEnv(teacher.task, worlds, randomness, threads=threads)
+    agents: dict[str, StateAgent] = {"base": BaseAgent(teacher.policy, worlds)}
+    if teacher.residual is not None:
+        agents["base and residual"] = teacher.agent(worlds)
+    figures: dict[str, Any] = {"task": teacher.task, "randomness": randomness, "checkpoint": str(checkpoint)}
+    outcomes = {}
+    with Progress() as progress:
+        for name, agent in agents.items():
+            bar = progress.add_task(f"evaluate {teacher.task}, {name}", total=episodes)
+            outcomes[name] = episodes_of(env, agent, seeds, lambda _, bar=bar: progress.advance(bar))
+    env.close()
+    for name, ended in outcomes.items():
+        print(f"{checkpoint} on {teacher.task} ({randomness}), {name}: {Success.of([o.success for o in ended], seeds)}")
+    last = outcomes[list(agents)[-1]]
+    figures |= {
+        "success": Success.of([o.success for o in last], seeds).as_json(),
+        "steps_of_a_success": _median([o.steps for o in last if o.success]),
+        "sha256": teacher.sha256(),
+        "settings": {"environment": "training", "drive": "impedance", "worlds": worlds, "threads": threads},
+    }
+    if teacher.residual is not None:
+        base = outcomes["base"]
+        figures["base_success"] = Success.of([o.success for o in base], seeds).as_json()
+        figures["only_base_succeeds"] = sum(b.success and not a.success for a, b in zip(last, base, strict=True))
+    if json_path is not None:
+        json_path.write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _median(values: list[int]) -> float | None:
+    return float(np.median(values)) if values else None
 
 
 def run_episodes(

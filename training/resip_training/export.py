@@ -30,7 +30,8 @@ from resip_training.data.store import DemoSet
 from resip_training.model_card import render_card
 from resip_training.models.diffusion_policy import DiffusionPolicy, views
 from resip_training.models.schedule import inference_scheduler
-from resip_training.train import load_policy_of, read_metrics
+from resip_training.runs import read_metrics
+from resip_training.train import load_policy_of
 
 MAX_SIZE_BYTES: Final = 20_000_000
 PARITY_TOLERANCE: Final = 1e-4
@@ -104,7 +105,7 @@ def export_policy(run: Path, dataset: Path, out: Path, *, threads: int = 1) -> P
     """
     torch.set_num_threads(threads)
     policy, config = load_policy_of(run)
-    demos = DemoSet(dataset, task=config["data"]["provenance"]["task"])
+    demos = DemoSet(dataset, task=config["data"]["provenance"]["task"], images=True)
     if demos.sha256() != config["data"]["sha256"]:
         raise ResipError(f"{dataset} is not the data set that {run} was trained on, or has grown since")
     out.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -28,8 +28,10 @@ from resip_training.data.store import DemoSet
 from resip_training.data.windows import chunk_rows, split_episodes, steps_of
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
 from resip_training.models.schedule import training_scheduler
+from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
 
 _MOVES_M: Final = 0.02  # a part displaced by more than this within an episode takes part in the task
+_VALIDATIONS: Final = 10  # over a whole run
 _VALIDATION_STEPS: Final = 256
 _VALIDATION_BATCH: Final = 64
 _ENCODING_BATCH: Final = 256
@@ -142,6 +144,7 @@ class BCTrainer:
             raise ResipError(f"{len(data.train_rows)} training steps are fewer than a batch of {config.batch_size}")
         torch.manual_seed(config.seed)
         self.config, self.data, self.step = config, data, 0
+        self.unit, self.samples_per_step, self.validations = "updates", config.batch_size, _VALIDATIONS
         self.policy = DiffusionPolicy(config.policy, data.parts.shape[1])
         self.policy.state_normalizer.fit(data.state)
         self.policy.chunk_normalizer.fit(data.state, data.action[data.chunks])
@@ -213,25 +216,20 @@ class BCTrainer:
         weights = [len(rows[i : i + _VALIDATION_BATCH]) for i in pieces]
         return {name: float(np.average([r[name] for r in results], weights=weights)) for name in results[0]}
 
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the averaged policy."""
+        return prefixed("average.", self.average.state_dict())
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, by name, for a safetensors file."""
-        out = {f"model.{name}": value for name, value in self.policy.state_dict().items()}
-        out |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            out |= {f"optimizer.{index}.{name}": value for name, value in moments.items()}
-        return {name: value.contiguous().clone() for name, value in out.items()}
+        model = prefixed("model.", self.policy.state_dict())
+        return model | self.weights() | optimizer_tensors("optimizer.", self.optimizer)
 
     def load_tensors(self, tensors: dict[str, Tensor], step: int) -> None:
         """Continue from `tensors` of the same configuration, saved after ``step`` steps."""
-        self.policy.load_state_dict(_with_prefix(tensors, "model."))
-        self.average.load_state_dict(_with_prefix(tensors, "average."))
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in _with_prefix(tensors, "optimizer.").items():
-            index, key = name.split(".", 1)
-            moments.setdefault(int(index), {})[key] = value
-        state: dict[str, Any] = self.optimizer.state_dict()
-        state["state"] = moments
-        self.optimizer.load_state_dict(state)
+        self.policy.load_state_dict(with_prefix(tensors, "model."))
+        self.average.load_state_dict(with_prefix(tensors, "average."))
+        load_optimizer("optimizer.", self.optimizer, tensors)
         self.step = step
 
     def _batch_rows(self) -> NDArray[np.int64]:
@@ -324,7 +322,3 @@ def _rate_factor(progress: float, warmup: float) -> float:
     if progress < warmup:
         return max(progress / warmup, 0.01)
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""`resip collect`: demonstrations of a task's expert, with rendered images, into a data set."""
+"""`resip collect`: demonstrations of a task's expert into a data set, with rendered images or without."""
 
 from __future__ import annotations
 
@@ -11,17 +11,26 @@ from resip import spaces
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from resip_training.data.displaced import DISPLACEMENT_M, displaced
-from resip_training.data.store import DemoWriter, Episode, Provenance
+from resip_training.data.store import WORLD, DemoWriter, Episode, Provenance
 from resip_training.experts.rollout import Disturbance, Trajectory, run_expert
 from resip_training.render.replay import Replay
-from resip_training.sim import tasks
-
-#: Episodes simulated between two writes: what an interrupt may lose.
-_BATCH = 5
+from resip_training.sim import snapshots, tasks
+from resip_training.sim.env import AssemblyEnv
 
 
-def collect(task: str, demos: int, seed: int, randomness: str, out: Path, threads: int, copies: int = 0) -> None:
+def collect(
+    task: str,
+    demos: int,
+    seed: int,
+    randomness: str,
+    out: Path,
+    threads: int,
+    copies: int = 0,
+    images: bool = True,
+) -> None:
     """Record ``demos`` successful episodes from seed ``seed`` on into ``out``; a set that has some is completed.
+
+    The simulator's states are recorded as well, but not where there are displaced copies, which have none.
 
     Args:
       task: name of the task.
@@ -30,7 +39,8 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
       randomness: level of the resets.
       out: folder of the set.
       threads: of the simulation.
-      copies: displaced copies that are rendered and stored beside each (see ``displaced``).
+      copies: displaced copies that are stored beside each (see ``displaced``).
+      images: whether to render both cameras.
 
     Raises:
       ResipError: unknown task or randomness, ``out`` holds something else, or no GL to render with.
@@ -38,6 +48,7 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
     description = tasks.get(task)
     tasks.randomness(description, randomness)
     disturbance = Disturbance()
+    record_worlds = copies == 0
     simulator = {
         "name": f"mujoco {mujoco.__version__}",
         "timestep_s": description.timestep_s,
@@ -45,8 +56,10 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
         "disturbance": asdict(disturbance),
         "displaced_copies": {"number": copies, "within_m": DISPLACEMENT_M},
     }
-    writer = DemoWriter(out, Provenance(task, randomness, "expert", description.part_names, simulator))
-    replay = Replay(description)
+    if record_worlds:
+        simulator[WORLD] = snapshots.layout(AssemblyEnv(task, 1, randomness).worlds.snapshot())
+    writer = DemoWriter(out, Provenance(task, randomness, "expert", description.part_names, simulator, images=images))
+    replay = Replay(description) if images else None
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -58,26 +71,30 @@ def collect(task: str, demos: int, seed: int, randomness: str, out: Path, thread
         bar = progress.add_task(f"collect {task}", total=demos, completed=len(writer.seeds))
         fresh = (s for s in itertools.count(seed) if s not in writer.seeds)
         while len(writer.seeds) < demos:
-            seeds = list(itertools.islice(fresh, min(_BATCH, demos - len(writer.seeds))))
-            for run in run_expert(task, randomness, seeds, threads=threads, disturbance=disturbance):
+            seeds = list(itertools.islice(fresh, demos - len(writer.seeds)))
+            for run in run_expert(
+                task, randomness, seeds, threads=threads, disturbance=disturbance, record_worlds=record_worlds
+            ):
                 if run.success:
                     writer.append_from(_episode(displaced(run, copy), replay) for copy in range(copies + 1))
                     progress.update(bar, completed=len(writer.seeds))
-    replay.close()
+    if replay is not None:
+        replay.close()
     print(f"{len(writer.seeds)} demonstrations, {writer.n_steps} steps in {out}")
 
 
-def _episode(run: Trajectory, replay: Replay) -> Episode:
+def _episode(run: Trajectory, replay: Replay | None) -> Episode:
     width_m = run.robot_state[:, spaces.STATE_GRIPPER_WIDTH.start]
-    images = {camera: replay.render(camera, run.joint_positions, width_m, run.part_poses) for camera in spaces.CAMERAS}
+    seen = run.joint_positions, width_m, run.part_poses
+    images = {} if replay is None else {camera: replay.render(camera, *seen) for camera in spaces.CAMERAS}
     return Episode(
         robot_state=run.robot_state,
         part_poses=run.part_poses,
         action=run.action,
         reward=run.reward,
         joint_positions=run.joint_positions,
-        front=images["front"],
-        wrist=images["wrist"],
         seed=run.seed,
         success=run.success,
+        world=run.world,
+        **images,
     )

@@ -33,7 +33,7 @@ def displaced(run: Trajectory, copy: int) -> Trajectory:
 
 
 def moved(run: Trajectory, offset_m: NDArray[np.float64]) -> Trajectory:
-    """The episode with everything in it moved by ``offset_m`` ``(3,)`` in the base frame."""
+    """The episode with everything in it moved by ``offset_m`` ``(3,)`` in the base frame; the simulator's states go."""
     state, action = run.robot_state.copy(), run.action.copy()
     state[:, spaces.STATE_POSITION] += offset_m
     action[:, spaces.ACTION_POSITION] += offset_m
@@ -46,4 +46,5 @@ def moved(run: Trajectory, offset_m: NDArray[np.float64]) -> Trajectory:
         action=action,
         part_poses=poses.reshape(len(run), -1),
         joint_positions=ik.solve(run.joint_positions, tip, _IK),
+        world=None,
     )

@@ -7,13 +7,16 @@ Layout, with N time steps at 10 Hz in all episodes together and E episodes::
     action           (N, 10) float32      the action sent at the same step
     reward           (N,) float32
     joint_positions  (N, 7) float32       rad; for replay and re-rendering
-    front, wrist     (N, 240, 320, 3) uint8, rgb8
+    front, wrist     (N, 240, 320, 3) uint8, rgb8; only in a set with images
+    world            (N, W) float64       the simulator's whole state (see sim.snapshots); only where it was recorded
     episode_ends     (E,) int64           exclusive, cumulative
     seed             (E,) int64
     success          (E,) bool
+    digest           (E, 32) uint8        SHA-256 of the episode's numbers
 
 An episode counts once its entry of ``episode_ends`` is there, and that entry is written last. What an
-interrupted write left behind is ignored by readers and cut off by the next writer.
+interrupted write left behind is ignored by readers and cut off by the next writer. Chunks carry a checksum, which
+finds damage in what is read; digests are compared when a set is opened.
 
 A set may also be a folder of shards, ``shard-I-of-N``, each a set that one process wrote: ``DemoSet`` reads them
 as one.
@@ -21,6 +24,7 @@ as one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -36,17 +40,21 @@ import zarr
 from numpy.typing import NDArray
 from resip import spaces
 from resip.errors import ResipError
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
+
+from resip_training.sim import snapshots
 
 FORMAT: Final = "resip-demonstrations"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+#: The simulator's whole state, and where the provenance's ``simulator`` has its layout.
+WORLD: Final = "world"
 
 _LOW_DIM: Final = ("robot_state", "part_poses", "action", "reward", "joint_positions")
-_PER_STEP: Final = (*_LOW_DIM, *spaces.CAMERAS)
-_PER_EPISODE: Final = ("seed", "success")
+_PER_EPISODE: Final = ("seed", "success", "digest")
 _IMAGE_SHAPE: Final = (spaces.IMAGE_HEIGHT, spaces.IMAGE_WIDTH, 3)
 _IMAGE_CHUNK: Final = 16  # frames: 3.7 MB before compression, so a partial chunk is cheap to rewrite
 _STEP_CHUNK: Final = 4096
+_WORLD_CHUNK: Final = 512
 _EPISODE_CHUNK: Final = 1024
 _SHARD_NAME: Final = re.compile(r"shard-(\d+)-of-(\d+)")
 _RECORDED_PACKAGES: Final = ("resip", "resip_training", "mujoco", "numpy", "zarr", "furniture-bench")
@@ -62,10 +70,11 @@ class Episode:
       action: ``(T, 10)``, absolute desired fingertip pose and gripper.
       reward: ``(T,)``.
       joint_positions: ``(T, 7)`` rad.
-      front: ``(T, 240, 320, 3)`` uint8 rgb8.
-      wrist: ``(T, 240, 320, 3)`` uint8 rgb8.
       seed: seed of the reset that the episode started from.
       success: whether the assembly was done at its end.
+      front: ``(T, 240, 320, 3)`` uint8 rgb8; None in a set without images.
+      wrist: ``(T, 240, 320, 3)`` uint8 rgb8; None in a set without images.
+      world: ``(T, W)``, the simulator's state before each step; None in a set without it.
     """
 
     robot_state: NDArray[Any]
@@ -73,10 +82,11 @@ class Episode:
     action: NDArray[Any]
     reward: NDArray[Any]
     joint_positions: NDArray[Any]
-    front: NDArray[np.uint8]
-    wrist: NDArray[np.uint8]
     seed: int
     success: bool
+    front: NDArray[np.uint8] | None = None
+    wrist: NDArray[np.uint8] | None = None
+    world: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.action)
@@ -91,7 +101,9 @@ class Provenance:
       randomness: level of the resets: ``low``, ``med`` or ``high``.
       source: who acted: ``expert`` or ``spacemouse``.
       part_names: parts in the order of ``part_poses``, without the obstacle.
-      simulator: settings of the simulator and the drive, plain JSON values.
+      simulator: settings of the simulator and the drive, plain JSON values; its ``world``, if there, is the layout
+        of the simulator's states that the set holds.
+      images: whether the set holds images.
       rendered: for a set whose images were rendered again: from which set, and what was randomised.
     """
 
@@ -100,6 +112,7 @@ class Provenance:
     source: str
     part_names: tuple[str, ...]
     simulator: Mapping[str, Any]
+    images: bool = True
     rendered: Mapping[str, Any] | None = None
 
 
@@ -174,12 +187,14 @@ class DemoWriter:
     def _write(self, episode: Episode) -> None:
         if episode.seed in self._seeds:
             raise ResipError(f"seed {episode.seed} is already in {self._path}: skip the seeds in DemoWriter.seeds")
-        _check_episode(episode, _array(self._group, "part_poses").shape[1])
-        for name in _PER_STEP:
-            array = _array(self._group, name)
-            array.append(np.asarray(getattr(episode, name)).astype(array.dtype))
-        for name in _PER_EPISODE:
-            _array(self._group, name).append(np.asarray([getattr(episode, name)]))
+        arrays = {name: _array(self._group, name) for name in _per_step(self._group)}
+        _check_episode(episode, {name: array.shape[1:] for name, array in arrays.items()})
+        rows = {name: np.asarray(getattr(episode, name)).astype(array.dtype) for name, array in arrays.items()}
+        for name, array in arrays.items():
+            array.append(rows[name])
+        per_episode = {"seed": episode.seed, "success": episode.success, "digest": _digest(rows)}
+        for name, value in per_episode.items():
+            _array(self._group, name).append(np.asarray([value]))
 
     def _check_provenance(self, provenance: Provenance) -> None:
         recorded = _flat(self._group.attrs["provenance"])
@@ -194,7 +209,9 @@ class DemoWriter:
     def _truncate(self, ends: NDArray[np.int64]) -> None:
         """Cut every array back to the committed episodes."""
         n_steps = int(ends[-1]) if len(ends) else 0
-        lengths = dict.fromkeys(_PER_STEP, n_steps) | dict.fromkeys((*_PER_EPISODE, "episode_ends"), len(ends))
+        lengths = dict.fromkeys(_per_step(self._group), n_steps) | dict.fromkeys(
+            (*_PER_EPISODE, "episode_ends"), len(ends)
+        )
         for name, length in lengths.items():
             array = _array(self._group, name)
             if array.shape[0] != length:
@@ -207,13 +224,14 @@ class DemoSet:
     Args:
       path: folder of the data set, or of its shards.
       task: refuse a set of another task; None takes any.
+      images: refuse a set without images.
 
     Raises:
-      ResipError: not a data set, another contract or task, a missing or damaged array, no episode, or shards
-        that do not belong together.
+      ResipError: not a data set, another contract or task, a missing or damaged array, no images where they are
+        needed, no episode, or shards that do not belong together.
     """
 
-    def __init__(self, path: Path | str, task: str | None = None) -> None:
+    def __init__(self, path: Path | str, task: str | None = None, images: bool = False) -> None:
         self.path = Path(path)
         self._parts = [_Part(_open_group(part, "r")) for part in _part_paths(self.path)]
         self.provenance = self._parts[0].provenance
@@ -221,6 +239,8 @@ class DemoSet:
             raise ResipError(f"the shards of {self.path} were made from different sets or with different settings")
         if task is not None and self.provenance["task"] != task:
             raise ResipError(f"{self.path} holds demonstrations of {self.provenance['task']!r}, not of {task!r}")
+        if images:
+            self._require("images", self.has_images)
         self._first_rows = np.cumsum([0, *(part.n_steps for part in self._parts)])
         firsts = zip(self._parts, self._first_rows[:-1], strict=True)
         self.episode_ends = np.concatenate([first + part.ends for part, first in firsts])
@@ -233,6 +253,27 @@ class DemoSet:
         self.action = self._finite("action")
         self.reward = self._finite("reward")
         self.joint_positions = self._finite("joint_positions")
+        self._check_digests()
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the set holds images."""
+        return bool(self.provenance["images"])
+
+    @property
+    def has_worlds(self) -> bool:
+        """Whether the set holds the simulator's states."""
+        return WORLD in self.provenance["simulator"]
+
+    @functools.cached_property
+    def world(self) -> NDArray[np.float64]:
+        """The simulator's state before each step, ``(N, W)``: rows for ``sim.snapshots``, read when first asked for.
+
+        Raises:
+          ResipError: the set does not hold it, or it is damaged.
+        """
+        self._require("simulator states", self.has_worlds)
+        return self._finite(WORLD)
 
     @property
     def n_episodes(self) -> int:
@@ -256,12 +297,17 @@ class DemoSet:
         return [slice(start, end) for start, end in zip(starts, self.episode_ends.tolist(), strict=True)]
 
     def images(self, camera: str, rows: slice) -> NDArray[np.uint8]:
-        """Read frames ``(n, 240, 320, 3)`` of one camera; whole chunks of 16 are the fastest."""
+        """Read frames ``(n, 240, 320, 3)`` of one camera; whole chunks of 16 are the fastest.
+
+        Raises:
+          ResipError: the set has no images, or they are damaged.
+        """
+        self._require("images", self.has_images)
         pieces = []
         for part, first in zip(self._parts, self._first_rows[:-1], strict=True):
             start, stop = max(rows.start - first, 0), min(rows.stop - first, part.n_steps)
             if start < stop:
-                pieces.append(np.asarray(_array(part.group, camera)[start:stop]))
+                pieces.append(_read(part.group, camera, slice(start, stop)))
         return np.concatenate(pieces) if pieces else np.empty((0, *_IMAGE_SHAPE), np.uint8)
 
     def sha256(self) -> str:
@@ -271,11 +317,23 @@ class DemoSet:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def _per_episode(self, name: str) -> NDArray[Any]:
-        return np.concatenate([_read(part.group, name)[: len(part.ends)] for part in self._parts])
+    def _require(self, what: str, present: bool) -> None:
+        if not present:
+            raise ResipError(f"{self.path} has no {what}: choose a set that `resip collect` recorded with them")
 
-    def _finite(self, name: str) -> NDArray[np.float32]:
-        values = np.concatenate([_read(part.group, name)[: part.n_steps] for part in self._parts])
+    def _per_episode(self, name: str) -> NDArray[Any]:
+        return np.concatenate([_read(part.group, name, slice(len(part.ends))) for part in self._parts])
+
+    def _check_digests(self) -> None:
+        recorded = self._per_episode("digest")
+        for episode, rows in enumerate(self.episodes):
+            digest = _digest({name: getattr(self, name)[rows] for name in _LOW_DIM})
+            if not np.array_equal(digest, recorded[episode]):
+                seed = int(self.seeds[episode])
+                raise ResipError(f"{self.path}: episode {episode} (seed {seed}) is damaged, its numbers have changed")
+
+    def _finite(self, name: str) -> NDArray[Any]:
+        values = np.concatenate([_read(part.group, name, slice(part.n_steps)) for part in self._parts])
         if not np.isfinite(values).all():
             row = int(np.argwhere(~np.isfinite(values))[0][0])
             episode = int(np.searchsorted(self.episode_ends, row, side="right"))
@@ -366,21 +424,33 @@ def _create(path: Path, provenance: Provenance) -> zarr.Group:
         "joint_positions": (7,),
     }
     for name, trailing in widths.items():
-        group.create_array(
-            name, shape=(0, *trailing), chunks=(_STEP_CHUNK, *trailing), dtype="float32", fill_value=np.nan
-        )
-    for name in spaces.CAMERAS:
-        group.create_array(
-            name,
-            shape=(0, *_IMAGE_SHAPE),
-            chunks=(_IMAGE_CHUNK, *_IMAGE_SHAPE),
-            dtype="uint8",
-            compressors=BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle"),
-        )
-    group.create_array("seed", shape=(0,), chunks=(_EPISODE_CHUNK,), dtype="int64")
-    group.create_array("success", shape=(0,), chunks=(_EPISODE_CHUNK,), dtype="bool")
-    group.create_array("episode_ends", shape=(0,), chunks=(_EPISODE_CHUNK,), dtype="int64", fill_value=0)
+        _create_array(group, name, "float32", trailing, _STEP_CHUNK)
+    if WORLD in provenance.simulator:
+        _create_array(group, WORLD, "float64", (snapshots.width(provenance.simulator[WORLD]),), _WORLD_CHUNK)
+    if provenance.images:
+        for name in spaces.CAMERAS:
+            _create_array(group, name, "uint8", _IMAGE_SHAPE, _IMAGE_CHUNK)
+    _create_array(group, "seed", "int64", (), _EPISODE_CHUNK)
+    _create_array(group, "success", "bool", (), _EPISODE_CHUNK)
+    _create_array(group, "digest", "uint8", (hashlib.sha256().digest_size,), _EPISODE_CHUNK)
+    _create_array(group, "episode_ends", "int64", (), _EPISODE_CHUNK)
     return group
+
+
+def _create_array(group: zarr.Group, name: str, dtype: str, trailing: tuple[int, ...], chunk: int) -> None:
+    """An empty array ``(0, *trailing)``; numbers that were never written read as NaN, or as 0 where there is none."""
+    is_image = name in spaces.CAMERAS
+    group.create_array(
+        name,
+        shape=(0, *trailing),
+        chunks=(chunk, *trailing),
+        dtype=dtype,
+        fill_value=np.nan if dtype.startswith("float") else 0,
+        compressors=(
+            BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle") if is_image else ZstdCodec(),
+            Crc32cCodec(),
+        ),
+    )
 
 
 def _open_group(path: Path, mode: Any) -> zarr.Group:
@@ -392,12 +462,13 @@ def _open_group(path: Path, mode: Any) -> zarr.Group:
     if group.attrs.get("format") != FORMAT:
         raise ResipError(f"{path} is not a demonstration data set: make one with `resip collect`")
     if group.attrs.get("format_version") != FORMAT_VERSION:
-        raise ResipError(f"{path} has format {group.attrs.get('format_version')}, this program reads {FORMAT_VERSION}")
+        found = group.attrs.get("format_version")
+        raise ResipError(f"{path} has format {found}, this program reads {FORMAT_VERSION}: collect it again")
     recorded = group.attrs.get("contract")
     for name, wanted in spaces.contract("image").items():
         if not isinstance(recorded, Mapping) or recorded.get(name) != wanted:
             raise ResipError(f"{path} was recorded under another contract: its {name} differs from {wanted!r}")
-    for name in (*_PER_STEP, *_PER_EPISODE, "episode_ends"):
+    for name in (*_per_step(group), *_PER_EPISODE, "episode_ends"):
         if name not in group:
             raise ResipError(f"{path} lacks the array {name!r}: it is damaged, collect it again")
     return group
@@ -409,8 +480,26 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     return array
 
 
-def _read(group: zarr.Group, name: str) -> NDArray[Any]:
-    return np.asarray(_array(group, name)[:])
+def _per_step(group: zarr.Group) -> tuple[str, ...]:
+    """Names of the arrays that this set has over time."""
+    provenance: Any = group.attrs["provenance"]
+    world = (WORLD,) if WORLD in provenance["simulator"] else ()
+    return (*_LOW_DIM, *world, *(spaces.CAMERAS if provenance["images"] else ()))
+
+
+def _read(group: zarr.Group, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+    try:
+        return np.asarray(_array(group, name)[rows])
+    except (ValueError, RuntimeError, OSError) as error:  # a checksum, a compressor, the disk
+        raise ResipError(f"{group.store_path}: {name} is damaged and cannot be read ({error})") from error
+
+
+def _digest(rows: Mapping[str, NDArray[Any]]) -> NDArray[np.uint8]:
+    """Hash of an episode's numbers, as they are stored."""
+    digest = hashlib.sha256()
+    for name in _LOW_DIM:
+        digest.update(np.ascontiguousarray(rows[name]).tobytes())
+    return np.frombuffer(digest.digest(), dtype=np.uint8)
 
 
 def _committed_ends(group: zarr.Group) -> NDArray[np.int64]:
@@ -420,25 +509,20 @@ def _committed_ends(group: zarr.Group) -> NDArray[np.int64]:
     return ends if rising.all() else ends[: int(np.argmin(rising))]
 
 
-def _check_episode(episode: Episode, part_poses_width: int) -> None:
-    n = len(episode)
-    if n == 0:
-        raise ResipError(f"episode of seed {episode.seed} has no step")
-    shapes = {
-        "robot_state": (n, spaces.STATE_DIM),
-        "part_poses": (n, part_poses_width),
-        "action": (n, spaces.ACTION_DIM),
-        "reward": (n,),
-        "joint_positions": (n, 7),
-        "front": (n, *_IMAGE_SHAPE),
-        "wrist": (n, *_IMAGE_SHAPE),
-    }
-    for name, shape in shapes.items():
+def _check_episode(episode: Episode, trailing: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse an episode whose arrays are not those of the set, by name and their shape at one step."""
+    of = f"episode of seed {episode.seed}"
+    if len(episode) == 0:
+        raise ResipError(f"{of} has no step")
+    for name in (*spaces.CAMERAS, WORLD):
+        if name not in trailing and getattr(episode, name) is not None:
+            raise ResipError(f"{of} has {name}, which the set was not made for")
+    for name, shape in trailing.items():
         value = np.asarray(getattr(episode, name))
-        if value.shape != shape:
-            raise ResipError(f"episode of seed {episode.seed}: {name} has shape {value.shape}, expected {shape}")
+        if value.shape != (len(episode), *shape):
+            raise ResipError(f"{of}: {name} has shape {value.shape}, expected {(len(episode), *shape)}")
         if name in spaces.CAMERAS:
             if value.dtype != np.uint8:
-                raise ResipError(f"episode of seed {episode.seed}: {name} has type {value.dtype}, expected uint8")
+                raise ResipError(f"{of}: {name} has type {value.dtype}, expected uint8")
         elif not np.isfinite(value).all():
-            raise ResipError(f"episode of seed {episode.seed}: {name} has a value that is not finite")
+            raise ResipError(f"{of}: {name} has a value that is not finite")

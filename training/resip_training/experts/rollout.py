@@ -13,6 +13,7 @@ from resip import arrays, rotation, spaces
 from resip.errors import UnknownNameError
 
 from resip_training.experts import lamp, motion, one_leg, peg_hole, round_table
+from resip_training.sim import snapshots
 from resip_training.sim.env import AssemblyEnv
 
 Array = NDArray[np.float64]
@@ -59,6 +60,8 @@ class Trajectory:
     """``(T, 10)``."""
     reward: Array
     """``(T,)``."""
+    world: Array | None = None
+    """``(T, W)``, the simulator's state before each step, if it was asked for (see ``sim.snapshots``)."""
 
     def __len__(self) -> int:
         return len(self.action)
@@ -85,10 +88,13 @@ class _World:
         self._expert = EXPERTS[task]
         self.act(state, parts)
         self._rows: list[tuple[Array, Array, Array, Array, float]] = []
+        self._worlds: list[Array] = []
 
-    def record(self, state: Array, parts: Array, joints: Array, reward: float) -> None:
-        """Keep what was seen at this step, with the expert's action."""
+    def record(self, state: Array, parts: Array, joints: Array, reward: float, world: Array | None) -> None:
+        """Keep what was seen at this step, with the expert's action, and the simulator's state if it is given."""
         self._rows.append((state, parts, joints, self.action, reward))
+        if world is not None:
+            self._worlds.append(world)
 
     def act(self, state: Array, parts: Array) -> None:
         """Decide the next action from what is seen."""
@@ -117,7 +123,8 @@ class _World:
     def trajectory(self, success: bool, fallen: bool) -> Trajectory:
         """Everything recorded, as one episode."""
         state, parts, joints, action, reward = (np.array(column) for column in zip(*self._rows, strict=True))
-        return Trajectory(self.seed, success, fallen, state, parts, joints, action, reward)
+        worlds = np.array(self._worlds) if self._worlds else None
+        return Trajectory(self.seed, success, fallen, state, parts, joints, action, reward, worlds)
 
 
 def run_expert(
@@ -128,20 +135,22 @@ def run_expert(
     threads: int = 0,
     disturbance: Disturbance | None = None,
     device: str = "cpu",
+    record_worlds: bool = False,
 ) -> Iterator[Trajectory]:
     """Yield one trajectory for each seed, as its episode ends (not in the order of the seeds).
 
-    The expert runs on the host, wherever ``device`` has the physics run (see ``env.DEVICES``).
+    With ``record_worlds`` trajectories have the simulator's states. The expert runs on the host, wherever ``device``
+    has the physics run (see ``env.DEVICES``).
 
     Raises:
       ResipError: unknown task or randomness, or a task without an expert.
     """
     env = AssemblyEnv(task, min(num_envs, len(seeds)), randomness, device=device, threads=threads)
-    yield from run_expert_in(env, seeds, disturbance)
+    yield from run_expert_in(env, seeds, disturbance, record_worlds)
 
 
 def run_expert_in(
-    env: AssemblyEnv, seeds: Sequence[int], disturbance: Disturbance | None = None
+    env: AssemblyEnv, seeds: Sequence[int], disturbance: Disturbance | None = None, record_worlds: bool = False
 ) -> Iterator[Trajectory]:
     """Do what ``run_expert`` does in an environment that there is, and close it.
 
@@ -166,6 +175,7 @@ def run_expert_in(
             return
         seen = env.robot_state(), env.part_poses().reshape(num_envs, -1), env.joint_positions()
         state, parts, joints = map(arrays.to_host, seen)
+        states = snapshots.flatten(env.worlds.snapshot()) if record_worlds else [None] * num_envs
         actions[:, :9] = state[:, :9]  # a world that is done holds still
         for i, world in enumerate(worlds):
             if world is not None:
@@ -175,7 +185,7 @@ def run_expert_in(
         for i, world in enumerate(worlds):
             if world is None:
                 continue
-            world.record(state[i], parts[i], joints[i], float(reward[i]))
+            world.record(state[i], parts[i], joints[i], float(reward[i]), states[i])
             if terminated[i] or truncated[i]:
                 yield world.trajectory(bool(info["success"][i]), bool(info["fallen"][i]))
                 starting[i] = True

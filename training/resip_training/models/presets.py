@@ -17,7 +17,7 @@ from resip_training.models.unet import UnetConfig
 
 T = TypeVar("T", BaseConfig, UnetConfig)
 
-_CLASSES: Final = MappingProxyType(
+_CLASSES: Final[Mapping[str, tuple[Any, Any]]] = MappingProxyType(
     {"mlp": (MlpConfig, MlpBase), "diffusion": (DiffusionConfig, DiffusionBase), "act": (ActConfig, ActBase)}
 )
 

@@ -136,7 +136,7 @@ def _provenance(demos: DemoSet, seed: int, copies: int, every: Every) -> Provena
     }
     recorded = {name: value for name, value in demos.provenance.items() if name != "rendered"}
     recorded["part_names"] = tuple(recorded["part_names"])
-    return replace(Provenance(**recorded), rendered=rendered)
+    return replace(Provenance(**recorded), images=True, rendered=rendered)
 
 
 class _Repaint:
@@ -163,6 +163,7 @@ class _Repaint:
             action=demos.action[rows],
             reward=demos.reward[rows],
             joint_positions=demos.joint_positions[rows],
+            world=demos.world[rows] if demos.has_worlds else None,
             front=np.stack(images["front"]),
             wrist=np.stack(images["wrist"]),
             seed=key[0],

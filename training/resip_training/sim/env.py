@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -129,16 +129,26 @@ class AssemblyEnv(VectorEnv):
 
         Args:
           seed: of environment 0, the others counting up from it; or one for each environment. None draws it.
-          options: ``{"reset_mask": (n,) bool}`` resets those environments only.
+          options: ``{"reset_mask": (n,) bool}`` resets those environments only. ``{"snapshot": {...}}`` puts them
+            to states that ``worlds.snapshot()`` gave, each entry ``(n, ...)``, instead of the seeds' starts; what
+            is assembled there has been paid for. ``{"steps": (n,) int}`` says how many steps their episodes have
+            behind them, 0 by default, so that they end when others do.
         """
-        mask = (options or {}).get("reset_mask", np.ones(self.num_envs, dtype=bool))
+        options = options or {}
+        mask = options.get("reset_mask", np.ones(self.num_envs, dtype=bool))
         seeds = self._seeds(seed)
-        self.worlds.reset(mask, seeds)
+        if "snapshot" in options:
+            self.worlds.restore(options["snapshot"], arrays.like(mask, self._latched, bool))
+        else:
+            self.worlds.reset(mask, seeds)
         if self._visual_seed is not None:
             self._change_looks(arrays.to_host(mask), seeds)
         mask = arrays.like(mask, self._latched, bool)
-        self._steps[:] = self._steps * ~mask
+        steps = arrays.like(options.get("steps", np.zeros(self.num_envs)), self._steps, int)
+        self._steps[:] = arrays.namespace(mask).where(mask, steps, self._steps)
         self._latched &= ~mask[:, None]
+        if "snapshot" in options:
+            self._latched |= mask[:, None] & success.assembled(self.task, self.part_poses())
         return self._observe(), {}
 
     def _change_looks(self, mask: NDArray[np.bool_], seeds: Sequence[int | None]) -> None:
@@ -160,6 +170,19 @@ class AssemblyEnv(VectorEnv):
             return given
         fresh = np.random.SeedSequence().generate_state(self.num_envs)
         return [int(new if chosen is None else chosen) for chosen, new in zip(given, fresh, strict=True)]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that decides how the episodes go on, each entry ``(n, ...)``, but the pushes to come."""
+        return {
+            **self.worlds.snapshot(),
+            "episode_steps": arrays.copy(self._steps),
+            "episode_latched": arrays.copy(self._latched),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.worlds.restore(state, arrays.like(np.ones(self.num_envs), self._latched, bool))
+        self._steps[:], self._latched[:] = state["episode_steps"], state["episode_latched"]
 
     def step(self, actions: ArrayLike) -> tuple[Observations, Any, Any, Any, dict[str, Any]]:
         """Advance all environments by one control step (0.1 s) with actions ``(n, 10)``."""

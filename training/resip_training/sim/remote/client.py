@@ -74,6 +74,18 @@ class RemoteEnv(AssemblyEnv):
         self._leave = remote.close
         super().__init__(task, remote.count, randomness, observe=observe, dump_dir=dump_dir, worlds=remote)
 
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start episodes as ``AssemblyEnv`` does, but not from snapshots.
+
+        Raises:
+          ResipError: a snapshot is given, or the worker is gone or failed.
+        """
+        if "snapshot" in (options or {}):
+            raise ResipError("a worker starts no episode from a snapshot: use the simulator here for that")
+        return super().reset(seed=seed, options=options)
+
     def close_extras(self, **kwargs: Any) -> None:
         """Leave the worker, which waits for the next trainer."""
         super().close_extras(**kwargs)

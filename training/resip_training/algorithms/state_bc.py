@@ -1,0 +1,209 @@
+"""Behaviour cloning of a base policy from states (paper 3.1, Table 3).
+
+The optimiser's random draws come from one generator that a checkpoint carries, so a resumed run repeats what an
+uninterrupted one would have done.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from resip import spaces
+from resip.errors import ResipError
+from torch import Tensor
+
+from resip_training.algorithms.bc import part_columns
+from resip_training.data.store import DemoSet
+from resip_training.data.windows import chunk_rows, split_episodes, steps_of
+from resip_training.models import presets
+from resip_training.models.base_policy import BaseConfig, BasePolicy
+from resip_training.models.diffusion import DiffusionConfig
+from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
+
+_VALIDATIONS = 5  # over a whole run
+_VALIDATION_SAMPLES = 512
+
+
+@dataclass(frozen=True)
+class StateBCConfig:
+    """Settings of behaviour cloning from states; the defaults are those for two cores.
+
+    Attributes:
+      policy: one of the base policies.
+      batch_size: windows per update.
+      learning_rate: peak of AdamW's rate; linear warm-up, then cosine to zero.
+      warmup_updates: with rising rate.
+      weight_decay: of AdamW.
+      ema_decay: of the averaged weights, which are validated and act; 0 takes the latest ones, as the paper does.
+      clip_norm: of the gradient.
+      held_out: fraction of the demonstrations kept for validation; whole ones, so that none leaks.
+      seed: of everything random.
+    """
+
+    policy: BaseConfig = field(default_factory=DiffusionConfig)
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    warmup_updates: int = 200
+    weight_decay: float = 1e-3
+    ema_decay: float = 0.999
+    clip_norm: float = 1.0
+    held_out: float = 0.0
+    seed: int = 0
+
+
+def preset(policy: str, size: str, seed: int = 0) -> tuple[StateBCConfig, int]:
+    """Settings for a base policy in a size, ``compact`` or ``paper`` (Table 3), and how many updates.
+
+    Raises:
+      UnknownNameError: no such policy or size.
+    """
+    config = presets.preset(policy, size)
+    if size == "paper":
+        paper = StateBCConfig(
+            config, learning_rate=1e-4, warmup_updates=500, weight_decay=1e-6, ema_decay=0.0, clip_norm=math.inf
+        )
+        return replace(paper, seed=seed), 400_000
+    return StateBCConfig(config, seed=seed), 12_000
+
+
+@dataclass(frozen=True)
+class StateData:
+    """Demonstrations in memory; rows are time steps.
+
+    Attributes:
+      observation: ``(N, D)``, robot state and all part poses.
+      action: ``(N, 10)``.
+      chunks: ``(N, T_p)`` rows of the actions that follow each step.
+      columns: of the observation, that the policy is shown.
+      train_rows: steps of the training episodes.
+      validation_rows: steps of the held-out episodes.
+    """
+
+    observation: Tensor
+    action: Tensor
+    chunks: Tensor
+    columns: list[int]
+    train_rows: NDArray[np.int64]
+    validation_rows: NDArray[np.int64]
+
+
+def load_state_data(demos: DemoSet, config: StateBCConfig) -> StateData:
+    """Bring a data set's numbers into memory."""
+    observation = np.concatenate([demos.robot_state, demos.part_poses], axis=1)
+    columns = list(range(observation.shape[1]))
+    if config.policy.parts == "moving":
+        columns = [*range(spaces.STATE_DIM), *(spaces.STATE_DIM + column for column in part_columns(demos))]
+    train, held_out = split_episodes(demos.seeds, config.held_out, config.seed)
+    return StateData(
+        observation=torch.from_numpy(observation),
+        action=torch.from_numpy(demos.action),
+        chunks=torch.from_numpy(chunk_rows(demos.episodes, config.policy.prediction_horizon)),
+        columns=columns,
+        train_rows=steps_of(demos.episodes, train),
+        validation_rows=steps_of(demos.episodes, held_out) if held_out else np.empty(0, dtype=np.int64),
+    )
+
+
+class StateBCTrainer:
+    """One run of behaviour cloning in memory: the policy, its average, the optimiser, the step count.
+
+    Args:
+      config: settings.
+      data: the demonstrations.
+      device: where the policy learns.
+
+    Raises:
+      ResipError: fewer steps than a batch.
+    """
+
+    unit = "updates"
+    validations = _VALIDATIONS
+
+    def __init__(self, config: StateBCConfig, data: StateData, device: str = "cpu") -> None:
+        if len(data.train_rows) < config.batch_size:
+            raise ResipError(f"{len(data.train_rows)} training steps are fewer than a batch of {config.batch_size}")
+        torch.manual_seed(config.seed)
+        self.config, self.step, self.samples_per_step = config, 0, config.batch_size
+        self.policy = presets.build(config.policy, data.observation.shape[1], data.columns).to(device)
+        self._observation, self._action = data.observation.to(device), data.action.to(device)
+        self._chunks = data.chunks.to(device)
+        self._train_rows = torch.from_numpy(data.train_rows).to(device)
+        self._validation_rows = data.validation_rows
+        rows = self._train_rows
+        self.policy.fit(self._observation[rows], self._action[self._chunks[rows]])
+        self.average = copy.deepcopy(self.policy).requires_grad_(False).eval()
+        self.optimizer = torch.optim.AdamW(
+            self.policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+
+    def train_step(self, progress: float) -> dict[str, float]:
+        """Do one update; ``progress`` sets the learning rate."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        rate = self.config.learning_rate * self._rate_factor(progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        chosen = torch.randint(len(self._train_rows), (self.config.batch_size,), device=self._train_rows.device)
+        loss = self._loss(self.policy, self._train_rows[chosen])
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        self._update_average()
+        return {"loss": loss.item(), "learning_rate": rate}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Compare chunks sampled for held-out steps with the demonstrations, over the actions that are executed.
+
+        Returns:
+          ``loss/held_out``, ``position_error_mm`` and ``gripper_agreement``; nothing without held-out episodes.
+        """
+        if len(self._validation_rows) == 0:
+            return {}
+        torch.manual_seed(self.config.seed)
+        count = min(_VALIDATION_SAMPLES, len(self._validation_rows))
+        rows = self._validation_rows[np.linspace(0, len(self._validation_rows) - 1, count).astype(int)]
+        wanted = self._action[self._chunks[rows]]
+        predicted = self.average.sample(self._observation[rows], torch.randn_like(wanted))
+        error = (predicted - wanted)[:, : self.config.policy.action_horizon]
+        return {
+            "loss/held_out": self._loss(self.average, torch.from_numpy(rows)).item(),
+            "position_error_mm": 1000 * error[..., spaces.ACTION_POSITION].norm(dim=-1).mean().item(),
+            "gripper_agreement": (error[..., spaces.ACTION_GRIPPER].abs() < 1).float().mean().item(),
+        }
+
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the averaged policy."""
+        return prefixed("average.", self.average.state_dict())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, by name."""
+        model = prefixed("model.", self.policy.state_dict())
+        return model | self.weights() | optimizer_tensors("optimizer.", self.optimizer)
+
+    def load_tensors(self, tensors: dict[str, Tensor], step: int) -> None:
+        """Continue from `tensors` of the same configuration, saved after ``step`` updates."""
+        self.policy.load_state_dict(with_prefix(tensors, "model."))
+        self.average.load_state_dict(with_prefix(tensors, "average."))
+        load_optimizer("optimizer.", self.optimizer, tensors)
+        self.step = step
+
+    def _loss(self, policy: BasePolicy, rows: Tensor) -> Tensor:
+        return policy.loss(self._observation[rows], self._action[self._chunks[rows]])
+
+    def _rate_factor(self, progress: float) -> float:
+        """Linear warm-up, then cosine to zero."""
+        warm = min(1.0, (self.step + 1) / self.config.warmup_updates) if self.config.warmup_updates else 1.0
+        return warm * 0.5 * (1 + math.cos(math.pi * progress))
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        for averaged, current in zip(self.average.parameters(), self.policy.parameters(), strict=True):
+            averaged.lerp_(current, 1 - decay)

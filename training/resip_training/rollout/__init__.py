@@ -1,0 +1,1 @@
+"""Policies acting in simulated worlds: chunks, episodes, and the environment that a residual learns in."""

@@ -1,0 +1,149 @@
+"""The environment that a residual learns in: a frozen base acts in chunks, a correction is added at every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from resip import arrays, spaces
+from torch import Tensor
+
+from resip_training.models.base_policy import BasePolicy
+from resip_training.rollout.chunks import ChunkedBase
+from resip_training.rollout.episodes import observe
+from resip_training.rollout.starts import Starts
+from resip_training.sim.env import AssemblyEnv
+
+
+@dataclass(frozen=True)
+class Step:
+    """What followed a step in n worlds.
+
+    Attributes:
+      reward: ``(n,)``, 1 for every newly assembled pair.
+      terminated: ``(n,)``, all is assembled, or a part fell, or the physics failed.
+      truncated: ``(n,)``, out of time.
+      success: ``(n,)``, all is assembled.
+      next_observation: ``(n, D + 10)``, what was seen then, before finished worlds were started again.
+    """
+
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    success: Tensor
+    next_observation: Tensor
+
+
+class Corrector:
+    """Adds corrections to what a frozen base wants to do.
+
+    Args:
+      policy: the base.
+      num_envs: worlds.
+      alpha: scale of the correction, in units of normalised actions ([-1, 1] over the data).
+    """
+
+    def __init__(self, policy: BasePolicy, num_envs: int, alpha: float) -> None:
+        self.policy, self.alpha = policy, alpha
+        self.chunks = ChunkedBase(policy, num_envs)
+        self.start = self.chunks.start
+        self.base_action = torch.zeros(num_envs, spaces.ACTION_DIM)
+
+    def observation(self, seen: Tensor) -> Tensor:
+        """Normalised state, clamped, and normalised base action ``(n, D + 10)`` for what is seen ``(n, D)``."""
+        self.base_action = self.chunks.action(seen)
+        base = self.policy.action_normalizer.normalize(self.base_action)
+        return torch.cat([self.policy.normalized_observation(seen), base], dim=-1)
+
+    def corrected(self, residual: Tensor) -> Tensor:
+        """Absolute actions ``(n, 10)``: the base's, plus alpha times the residual; the chunks go on by one.
+
+        A residual of zero leaves the base's actions as they are, to the bit.
+        """
+        action = self.base_action + self.alpha * residual * self.policy.action_normalizer.half_range
+        self.chunks.advance()
+        return action
+
+
+class ResidualEnv:
+    """Worlds with a frozen base in them; every world starts a new episode by itself as one ends.
+
+    Args:
+      env: the worlds.
+      policy: the base.
+      alpha: scale of the correction.
+      starts: where episodes begin.
+      time_limit_steps: an episode is cut after so many steps, counted from the beginning of the task; at most
+        the task's own limit.
+    """
+
+    def __init__(
+        self, env: AssemblyEnv, policy: BasePolicy, alpha: float, starts: Starts, time_limit_steps: int
+    ) -> None:
+        self.env, self.num_envs, self.alpha = env, env.num_envs, alpha
+        self.corrector = Corrector(policy, env.num_envs, alpha)
+        self.observation_dim = len(policy.observation_normalizer.centre) + spaces.ACTION_DIM
+        self.action_dim = spaces.ACTION_DIM
+        self._starts = starts
+        self._limit = time_limit_steps
+        self._steps = torch.zeros(env.num_envs, dtype=torch.int64, device=policy.columns.device)
+        self.observation = self._start(torch.ones_like(self._steps, dtype=torch.bool))
+
+    def step(self, residual: Tensor) -> Step:
+        """Execute ``base + alpha * residual`` (n, 10) for one control step."""
+        actions = self.corrector.corrected(residual)
+        seen, reward, terminated, truncated, info = self.env.step(self._to_env(actions))
+        self._steps += 1
+        ended = torch.as_tensor(terminated)
+        cut = ~ended & (torch.as_tensor(truncated) | (self._steps >= self._limit))
+        following = self.corrector.observation(observe(seen))
+        success = torch.as_tensor(info["success"])
+        over = ended | cut
+        self._starts.report(over, success)
+        self.observation = self._start(over) if bool(over.any()) else following
+        return Step(torch.as_tensor(reward).float(), ended, cut, success, following)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed run needs; worlds go on from what this puts them in.
+
+        The worlds are put back into what is saved, so that a run that goes on and one that is resumed later do
+        the same: parts that slept are awake in both.
+        """
+        saved = self.env.state()
+        self.env.load_state(saved)
+        worlds = {f"worlds.{name}": torch.as_tensor(values) for name, values in saved.items()}
+        chunks = {f"chunks.{name}": values for name, values in self.corrector.chunks.state().items()}
+        starts = {f"starts.{name}": values for name, values in self._starts.state().items()}
+        others = {
+            "steps": self._steps.clone(),
+            "observation": self.observation.clone(),
+            "base_action": self.corrector.base_action.clone(),
+        }
+        return worlds | chunks | starts | others
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Invert `state`."""
+        self.env.load_state({k.removeprefix("worlds."): v.numpy() for k, v in state.items() if k.startswith("worlds.")})
+        self.corrector.chunks.load_state(
+            {k.removeprefix("chunks."): v for k, v in state.items() if k.startswith("chunks.")}
+        )
+        self._starts.load_state({k.removeprefix("starts."): v for k, v in state.items() if k.startswith("starts.")})
+        self._steps.copy_(state["steps"])
+        self.observation = state["observation"].clone()
+        self.corrector.base_action = state["base_action"].clone()
+
+    def _start(self, mask: Tensor) -> Tensor:
+        """Begin episodes where ``mask`` holds; the observation of all worlds then."""
+        host = arrays.to_host(mask)
+        start = self._starts.draw(host)
+        seen, _ = self.env.reset(seed=start.seeds, options={"reset_mask": host & ~start.along})
+        if start.snapshot is not None:
+            options = {"reset_mask": start.along, "snapshot": start.snapshot, "steps": start.steps}
+            seen, _ = self.env.reset(options=options)
+        self._steps[mask] = torch.as_tensor(start.steps, device=self._steps.device)[mask]
+        self.corrector.start(mask, start.seeds)
+        return self.corrector.observation(observe(seen))
+
+    def _to_env(self, actions: Tensor) -> np.ndarray | Tensor:
+        return actions.double().numpy() if actions.device.type == "cpu" else actions
