@@ -70,6 +70,10 @@ def train(policy: BasePolicy, observation: Tensor, chunks: Tensor, steps: int, r
     return policy.eval()
 
 
+def noise_of(policy: BasePolicy, n: int) -> Tensor:
+    return torch.randn(n, *policy.noise_shape)
+
+
 def n_parameters(config: BaseConfig) -> int:
     return sum(parameter.numel() for parameter in build(config, ONE_LEG_DIM, ALL).parameters())
 
@@ -92,7 +96,7 @@ def test_the_papers_diffusion_predicts_noise_in_100_steps_and_acts_after_4() -> 
     assert isinstance(config, DiffusionConfig)
     assert (config.prediction_type, config.diffusion_steps, config.inference_steps) == ("epsilon", 100, 4)
     assert (config.actions, config.parts) == ("absolute", "all")
-    assert len(inference_scheduler(config).timesteps) == 4
+    assert inference_scheduler(config).timesteps.tolist() == [75, 50, 25, 0]
 
 
 @pytest.mark.parametrize("size", ["paper", "compact"])
@@ -127,24 +131,11 @@ def test_every_preset_learns(size: str, name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_a_tiny_data_set_is_learned_by_heart(name: str) -> None:
     policy = build(SMALL[name], ONE_LEG_DIM, ALL)
-    observation, chunks = toy(policy.prediction_horizon)
-    error = (train(policy, observation, chunks, 400).sample(observation, noise_of(policy, 24)) - chunks).abs()
-    assert error[..., :9].mean() < 0.025, "of pose entries whose spread is 0.3"
+    observation, chunks = toy(policy.prediction_horizon, n=12)
+    train(policy, observation, chunks, steps=250)
+    error = (policy.sample(observation, noise_of(policy, 12)) - chunks).abs()
+    assert error[..., :9].mean() < 0.03, "of pose entries whose spread is 0.3"
     assert error[..., 9].mean() < 0.25
-
-
-def noise_of(policy: BasePolicy, n: int) -> Tensor:
-    return torch.randn(n, *policy.noise_shape)
-
-
-def test_the_noise_predicting_unet_of_the_paper_learns_by_heart_too() -> None:
-    config = DiffusionConfig(
-        prediction_horizon=8, backbone="unet", unet=UnetConfig((16, 32), 16, 3, 4), prediction_type="epsilon"
-    )
-    policy = build(config, ONE_LEG_DIM, ALL)
-    observation, chunks = toy(8, n=4)
-    error = train(policy, observation, chunks, 800).sample(observation, noise_of(policy, 4)) - chunks
-    assert error[..., :9].abs().mean() < 0.06
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -304,5 +295,5 @@ def test_act_tells_parts_and_steps_apart() -> None:
     features = policy.normalized_observation(observation)
     chunk = policy.predict(features, torch.empty(0))
     assert chunk.shape == (24, 16, 10)
-    assert (chunk[:, 1:] - chunk[:, :-1]).abs().amin(dim=(0, 2)).min() > 0 or chunk.std(dim=1).min() > 0
+    assert (chunk[:, 1:] - chunk[:, :-1]).abs().amax(dim=-1).min() > 1e-3
     assert not torch.allclose(policy.predict(policy.normalized_observation(swapped), torch.empty(0)), chunk)
