@@ -95,7 +95,7 @@ def test_the_papers_diffusion_predicts_noise_in_100_steps_and_acts_after_4() -> 
     config = preset("dp", "paper")
     assert isinstance(config, DiffusionConfig)
     assert (config.prediction_type, config.diffusion_steps, config.inference_steps) == ("epsilon", 100, 4)
-    assert (config.actions, config.parts) == ("absolute", "all")
+    assert (config.actions, config.parts, config.poses) == ("absolute", "all", "absolute")
     assert inference_scheduler(config).timesteps.tolist() == [75, 50, 25, 0]
 
 
@@ -279,7 +279,8 @@ def test_the_loss_of_act_is_the_l1_error_and_ten_times_the_divergence() -> None:
         torch.manual_seed(3)
         losses.append(policy.loss(observation, chunks))
     state = weighted.normalized_observation(observation)[:, : spaces.STATE_DIM]
-    mean, log_variance = weighted.style_encoder(state, weighted.chunk_normalizer.normalize(chunks, observation[:, :16]))
+    chunk = weighted.chunk_normalizer.normalize(chunks, observation[:, : spaces.STATE_DIM])
+    mean, log_variance = weighted.style_encoder(state, chunk)
     style = torch.distributions.Normal(mean, (log_variance / 2).exp())
     prior = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
     divergence = torch.distributions.kl_divergence(style, prior).sum(dim=-1).mean()
@@ -288,12 +289,11 @@ def test_the_loss_of_act_is_the_l1_error_and_ten_times_the_divergence() -> None:
 
 
 def test_act_tells_parts_and_steps_apart() -> None:
-    policy = act().eval()
+    policy = act(poses="absolute").eval()
     observation, _ = toy(16)
     swapped = observation.clone()
     swapped[:, 16:23], swapped[:, 23:30] = observation[:, 23:30], observation[:, 16:23]
-    features = policy.normalized_observation(observation)
-    chunk = policy.predict(features, torch.empty(0))
-    assert chunk.shape == (24, 16, 10)
-    assert (chunk[:, 1:] - chunk[:, :-1]).abs().amax(dim=-1).min() > 1e-3
-    assert not torch.allclose(policy.predict(policy.normalized_observation(swapped), torch.empty(0)), chunk)
+    noise = noise_of(policy, 24)
+    chunks = policy.sample(observation, noise)
+    assert (chunks[:, 1:] - chunks[:, :-1]).abs().amax(dim=-1).min() > 1e-4
+    assert not torch.allclose(policy.sample(swapped, noise), chunks)

@@ -67,19 +67,22 @@ class StyleEncoder(nn.Module):
 
 
 class ChunkDecoder(nn.Module):
-    """Predict a chunk from a style and an observation, whose robot state and parts are a token each.
+    """Predict a chunk from a style and an observation.
 
-    The tokens of the parts stand where ACT has those of its images.
+    Robot state, each part's pose, and all relative poses are a token each, where ACT has those of its images.
     """
 
     queries: Tensor
 
-    def __init__(self, config: ActConfig, n_parts: int) -> None:
+    def __init__(self, config: ActConfig, n_parts: int, relations_dim: int) -> None:
         super().__init__()
+        self.sizes = [spaces.STATE_DIM, n_parts * spaces.PART_POSE_DIM, relations_dim]
         self.style = nn.Linear(config.latent_dim, config.width)
         self.state = nn.Linear(spaces.STATE_DIM, config.width)
         self.part = nn.Linear(spaces.PART_POSE_DIM, config.width)
-        self.roles = nn.Parameter(torch.cat([_random_token(config.width) for _ in range(2 + n_parts)]))
+        self.relations = nn.Linear(relations_dim, config.width) if relations_dim else None
+        n_tokens = 2 + n_parts + (self.relations is not None)
+        self.roles = nn.Parameter(torch.cat([_random_token(config.width) for _ in range(n_tokens)]))
         self.encoder = _encoder(config)
         layer = nn.TransformerDecoderLayer(
             config.width, config.heads, config.feedforward, config.dropout, batch_first=True
@@ -89,13 +92,15 @@ class ChunkDecoder(nn.Module):
         self.register_buffer("queries", _positions(config.prediction_horizon, config.width), persistent=False)
 
     def forward(self, features: Tensor, style: Tensor) -> Tensor:
-        """Chunks ``(B, T_p, 10)`` from features ``(B, 16 + 7 * parts)`` and styles ``(B, latent_dim)``."""
-        state, parts = features[:, : spaces.STATE_DIM], features[:, spaces.STATE_DIM :]
+        """Chunks ``(B, T_p, 10)`` from `BasePolicy`'s features and styles ``(B, latent_dim)``."""
+        state, parts, relations = features.split(self.sizes, dim=-1)
         seen = [
             self.style(style).unsqueeze(1),
             self.state(state).unsqueeze(1),
             self.part(parts.unflatten(-1, (-1, spaces.PART_POSE_DIM))),
         ]
+        if self.relations is not None:
+            seen.append(self.relations(relations).unsqueeze(1))
         memory = self.encoder(torch.cat(seen, dim=1) + self.roles)
         return self.output(self.decoder(self.queries.expand(len(features), -1, -1), memory))
 
@@ -108,7 +113,7 @@ class ActBase(BasePolicy):
     Args:
       config: architecture and loss.
       observation_dim: see `BasePolicy`.
-      columns: see `BasePolicy`; the robot state, then whole part poses.
+      columns: see `BasePolicy`.
 
     Raises:
       ResipError: the width is no even multiple of the heads.
@@ -120,7 +125,8 @@ class ActBase(BasePolicy):
             raise ResipError(f"ACT's width of {config.width} is no even multiple of its {config.heads} heads")
         self.config = config
         self.style_encoder = StyleEncoder(config)
-        self.decoder = ChunkDecoder(config, (self.feature_dim - spaces.STATE_DIM) // spaces.PART_POSE_DIM)
+        n_parts = (len(columns) - spaces.STATE_DIM) // spaces.PART_POSE_DIM
+        self.decoder = ChunkDecoder(config, n_parts, self.relations_dim)
 
     def chunk_loss(self, features: Tensor, chunk: Tensor) -> Tensor:
         """L1 error of the chunk decoded from its own style, and the style's divergence from the prior."""

@@ -21,10 +21,13 @@ _CLASSES: Final[Mapping[str, tuple[Any, Any]]] = MappingProxyType(
     {"mlp": (MlpConfig, MlpBase), "diffusion": (DiffusionConfig, DiffusionBase), "act": (ActConfig, ActBase)}
 )
 
-_PAPER_MLP: Final = MlpConfig(actions="absolute", parts="all", prediction_horizon=8, width=1024, blocks=5)
+_PAPER_MLP: Final = MlpConfig(
+    actions="absolute", parts="all", poses="absolute", prediction_horizon=8, width=1024, blocks=5
+)
 _PAPER_DIFFUSION: Final = DiffusionConfig(
     actions="absolute",
     parts="all",
+    poses="absolute",
     prediction_horizon=32,
     backbone="unet",
     unet=UnetConfig(down_dims=(256, 512, 1024), step_embedding_dim=256, kernel_size=5, groups=8),
@@ -37,6 +40,7 @@ _PAPER_DIFFUSION: Final = DiffusionConfig(
 _PAPER_ACT: Final = ActConfig(
     actions="absolute",
     parts="all",
+    poses="absolute",
     prediction_horizon=20,
     width=512,
     heads=8,
