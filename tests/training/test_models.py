@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from resip_training.models.diffusion_policy import PolicyConfig
 from resip_training.models.encoder import View, ViewConfig, to_input
 from resip_training.models.normalizer import GRIPPER_HALF_RANGE, HALF_RANGE_FLOOR, ChunkNormalizer, Normalizer
-from resip_training.models.schedule import inference_scheduler
+from resip_training.models.schedule import PredictionType, inference_scheduler
 
 
 def test_the_datas_range_becomes_minus_one_to_one() -> None:
@@ -59,8 +58,10 @@ def test_a_chunk_is_seen_from_the_present_pose_each_step_in_its_own_range() -> N
     torch.testing.assert_close(held[:, 3, :9], state[:, :9])
 
 
-def test_sampling_starts_from_the_noisiest_step() -> None:
-    steps = inference_scheduler(PolicyConfig()).timesteps
-    assert steps[0] == 99
-    assert len(steps) == 8
-    assert np.all(np.diff(steps.numpy()) < 0)
+def test_sampling_starts_from_the_noisiest_step_at_which_the_prediction_decides_something() -> None:
+    def steps(prediction_type: PredictionType) -> list[int]:
+        config = PolicyConfig(inference_steps=4, prediction_type=prediction_type)
+        return inference_scheduler(config).timesteps.tolist()
+
+    assert steps("sample") == [99, 74, 49, 24]
+    assert steps("epsilon") == [75, 50, 25, 0]

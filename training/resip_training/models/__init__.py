@@ -1,1 +1,1 @@
-"""Networks: normaliser, image encoder, denoiser and the diffusion policy made of them."""
+"""Networks: the base policies on states, the residual, and the diffusion policy on images."""

@@ -12,6 +12,7 @@ from resip import spaces
 from torch import Tensor, nn
 
 from resip_training.models.normalizer import ChunkNormalizer, Normalizer
+from resip_training.models.relative_poses import relative_poses, relative_poses_dim
 
 OBSERVATION_LIMIT: Final = 3.0  # normalised observations are clamped here, as in the reference implementation
 
@@ -27,12 +28,16 @@ class BaseConfig:
         (see `ChunkNormalizer`), or ``absolute`` in the range of the whole data, as in the paper.
       parts: what the network is shown, ``moving`` parts and the obstacle or ``all`` parts, as in the paper. A
         part that is never used is only noise to memorise the few demonstrations by.
+      poses: as the network is told them, ``absolute`` in the robot's base frame, as in the paper, or those and the
+        ``relative`` ones of what is shown. An insertion is decided by millimetres between two parts, in the frame
+        of one of them: a network that is given the two poses has to learn that from a few demonstrations.
     """
 
     prediction_horizon: int = 32
     action_horizon: int = 8
     actions: Literal["relative", "absolute"] = "relative"
     parts: Literal["moving", "all"] = "moving"
+    poses: Literal["relative", "absolute"] = "relative"
 
 
 class BasePolicy(nn.Module, ABC):
@@ -44,7 +49,7 @@ class BasePolicy(nn.Module, ABC):
     Args:
       config: horizons and what the network sees and says.
       observation_dim: robot state (16) and all part poses (7 each), the obstacle's last.
-      columns: of the observation, that the network is shown.
+      columns: of the observation, that the network is shown: robot state, whole part poses, the obstacle's last.
     """
 
     columns: Tensor
@@ -53,15 +58,17 @@ class BasePolicy(nn.Module, ABC):
         super().__init__()
         self.prediction_horizon, self.action_horizon = config.prediction_horizon, config.action_horizon
         self.relative = config.actions == "relative"
+        self.relations_dim = relative_poses_dim(len(columns)) if config.poses == "relative" else 0
         self.register_buffer("columns", torch.tensor(list(columns), dtype=torch.int64))
         self.observation_normalizer = Normalizer(observation_dim)
+        self.relation_normalizer = Normalizer(self.relations_dim)
         self.action_normalizer = Normalizer(spaces.ACTION_DIM)
         self.chunk_normalizer = ChunkNormalizer(config.prediction_horizon)
 
     @property
     def feature_dim(self) -> int:
         """Numbers that the network is shown."""
-        return len(self.columns)
+        return len(self.columns) + self.relations_dim
 
     @property
     def noise_shape(self) -> tuple[int, int]:
@@ -71,6 +78,8 @@ class BasePolicy(nn.Module, ABC):
     def fit(self, observation: Tensor, actions: Tensor) -> None:
         """Take the limits from observations ``(N, D)`` and the chunks ``(N, T_p, 10)`` that follow them."""
         self.observation_normalizer.fit(observation)
+        if self.relations_dim:
+            self.relation_normalizer.fit(relative_poses(observation[:, self.columns]))
         self.action_normalizer.fit(actions.flatten(0, 1))
         self.chunk_normalizer.fit(observation[:, : spaces.STATE_DIM], actions)
 
@@ -103,7 +112,11 @@ class BasePolicy(nn.Module, ABC):
         """The network's normalised chunk ``(B, T_p, 10)`` from normalised features ``(B, feature_dim)``."""
 
     def _features(self, observation: Tensor) -> Tensor:
-        return self.normalized_observation(observation)[:, self.columns]
+        shown = self.normalized_observation(observation)[:, self.columns]
+        if not self.relations_dim:
+            return shown
+        relations = self.relation_normalizer.normalize(relative_poses(observation[:, self.columns]))
+        return torch.cat([shown, relations.clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)], dim=-1)
 
     def _encode(self, actions: Tensor, observation: Tensor) -> Tensor:
         if self.relative:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import torch
 from resip import spaces
+from resip.errors import check_name
 from torch import Tensor, nn
 
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.denoiser import Denoiser
 from resip_training.models.schedule import PredictionType, inference_scheduler, training_scheduler
+from resip_training.models.unet import Unet, UnetConfig
+
+Backbone = Literal["mlp", "unet"]
 
 
 @dataclass(frozen=True)
@@ -19,15 +24,19 @@ class DiffusionConfig(BaseConfig):
     """Architecture and diffusion process; the defaults are sized for two cores.
 
     Attributes:
+      backbone: the denoiser: an ``mlp`` over the whole chunk, or the paper's ``unet`` along it.
       width: hidden units of the MLP denoiser.
       blocks: residual blocks of the MLP denoiser.
+      unet: architecture of the U-Net.
       diffusion_steps: steps of the training process (DDPM).
       inference_steps: DDIM steps at run time.
       prediction_type: what the denoiser predicts; ``epsilon``, the paper's, needs a far larger training budget.
     """
 
+    backbone: Backbone = "mlp"
     width: int = 384
     blocks: int = 4
+    unet: UnetConfig = field(default_factory=UnetConfig)
     diffusion_steps: int = 100
     inference_steps: int = 4
     prediction_type: PredictionType = "sample"
@@ -45,9 +54,7 @@ class DiffusionBase(BasePolicy):
     def __init__(self, config: DiffusionConfig, observation_dim: int, columns: Sequence[int]) -> None:
         super().__init__(config, observation_dim, columns)
         self.config = config
-        self.denoiser: nn.Module = Denoiser(
-            config.prediction_horizon, spaces.ACTION_DIM, self.feature_dim, config.width, config.blocks
-        )
+        self.denoiser = _denoiser(config, self.feature_dim)
         self._training = training_scheduler(config)
         self._inference = inference_scheduler(config)
 
@@ -61,9 +68,16 @@ class DiffusionBase(BasePolicy):
 
     @torch.no_grad()
     def predict(self, features: Tensor, noise: Tensor) -> Tensor:
-        """Denoise from ``noise`` by DDIM (eta 0)."""
+        """Denoise from ``noise`` by DDIM (eta 0); nothing is kept from one chunk to the next."""
         chunk = noise
         for step in self._inference.timesteps:
             output = self.denoiser(chunk, step.to(chunk.device).expand(len(chunk)), features)
             chunk = self._inference.step(output, int(step), chunk, eta=0.0, return_dict=False)[0]
         return chunk
+
+
+def _denoiser(config: DiffusionConfig, feature_dim: int) -> nn.Module:
+    check_name("backbone", config.backbone, get_args(Backbone))
+    if config.backbone == "unet":
+        return Unet(config.prediction_horizon, spaces.ACTION_DIM, feature_dim, config.unet)
+    return Denoiser(config.prediction_horizon, spaces.ACTION_DIM, feature_dim, config.width, config.blocks)

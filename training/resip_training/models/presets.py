@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from resip.errors import check_name
+from resip.errors import ResipError, check_name
 
+from resip_training.models.act import ActBase, ActConfig
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.diffusion import DiffusionBase, DiffusionConfig
 from resip_training.models.mlp import MlpBase, MlpConfig
+from resip_training.models.unet import UnetConfig
 
-_CLASSES: Final[MappingProxyType[str, tuple[Any, Any]]] = MappingProxyType(
-    {"mlp": (MlpConfig, MlpBase), "diffusion": (DiffusionConfig, DiffusionBase)}
+T = TypeVar("T", BaseConfig, UnetConfig)
+
+_CLASSES: Final[Mapping[str, tuple[Any, Any]]] = MappingProxyType(
+    {"mlp": (MlpConfig, MlpBase), "diffusion": (DiffusionConfig, DiffusionBase), "act": (ActConfig, ActBase)}
 )
 
-_PAPER_MLP: Final = {"width": 1024, "blocks": 5, "actions": "absolute", "parts": "all"}
+_PAPER_MLP: Final = MlpConfig(
+    actions="absolute", parts="all", poses="absolute", prediction_horizon=8, width=1024, blocks=5
+)
+_PAPER_DIFFUSION: Final = DiffusionConfig(
+    actions="absolute",
+    parts="all",
+    poses="absolute",
+    prediction_horizon=32,
+    backbone="unet",
+    unet=UnetConfig(down_dims=(256, 512, 1024), step_embedding_dim=256, kernel_size=5, groups=8),
+    diffusion_steps=100,
+    inference_steps=4,
+    prediction_type="epsilon",
+)
+# Of ACT's own paper: this paper has no table of it. A chunk of 2 s is 20 actions here; of the seven decoder
+# layers that it sets, its code uses the output of the first alone.
+_PAPER_ACT: Final = ActConfig(
+    actions="absolute",
+    parts="all",
+    poses="absolute",
+    prediction_horizon=20,
+    width=512,
+    heads=8,
+    feedforward=3200,
+    encoder_layers=4,
+    decoder_layers=1,
+    latent_dim=32,
+    kl_weight=10.0,
+)
 
-#: Settings of each policy: size -> (name of the class, what differs from its defaults).
-PRESETS: Final = MappingProxyType(
+#: Settings by size and name; every policy executes 8 actions of a chunk, but for MLP-S that has no more than one.
+PRESETS: Final[Mapping[str, Mapping[str, BaseConfig]]] = MappingProxyType(
     {
         "compact": MappingProxyType(
             {
-                "mlp-s": ("mlp", {"prediction_horizon": 1, "action_horizon": 1}),
-                "mlp-c": ("mlp", {}),
-                "dp": ("diffusion", {}),
+                "mlp-s": MlpConfig(prediction_horizon=1, action_horizon=1),
+                "mlp-c": MlpConfig(),
+                "dp": DiffusionConfig(),
+                "act": ActConfig(),
             }
         ),
         "paper": MappingProxyType(
             {
-                "mlp-s": ("mlp", {**_PAPER_MLP, "prediction_horizon": 1, "action_horizon": 1}),
-                "mlp-c": ("mlp", _PAPER_MLP),
+                "mlp-s": replace(_PAPER_MLP, prediction_horizon=1, action_horizon=1),
+                "mlp-c": _PAPER_MLP,
+                "dp": _PAPER_DIFFUSION,
+                "act": _PAPER_ACT,
             }
         ),
     }
@@ -46,8 +82,7 @@ def preset(name: str, size: str) -> BaseConfig:
     """
     check_name("preset", size, PRESETS)
     check_name("base policy", name, PRESETS[size])
-    kind, changes = PRESETS[size][name]
-    return _CLASSES[kind][0](**changes)
+    return PRESETS[size][name]
 
 
 def config_as_json(config: BaseConfig) -> dict[str, Any]:
@@ -60,15 +95,33 @@ def config_from_json(values: dict[str, Any]) -> BaseConfig:
     """Invert `config_as_json`.
 
     Raises:
-      UnknownNameError: settings of a class that does not exist here.
+      UnknownNameError: a class or a setting that does not exist here.
     """
     values = dict(values)
     kind = values.pop("kind")
     check_name("kind of base policy", kind, _CLASSES)
-    return _CLASSES[kind][0](**values)
+    if "unet" in values:
+        values["unet"] = _restored(UnetConfig, values["unet"])
+    return _restored(_CLASSES[kind][0], values)
 
 
 def build(config: BaseConfig, observation_dim: int, columns: list[int]) -> BasePolicy:
-    """A base policy with fresh weights; see `BasePolicy`."""
-    policy_class = next(policy for config_class, policy in _CLASSES.values() if type(config) is config_class)
+    """A base policy with fresh weights; see `BasePolicy`.
+
+    Raises:
+      ResipError: settings that do not fit together.
+    """
+    if not 0 < config.action_horizon <= config.prediction_horizon:
+        raise ResipError(
+            f"an action horizon of {config.action_horizon} does not fit chunks of {config.prediction_horizon} actions"
+        )
+    policy_class: Any = next(policy for config_class, policy in _CLASSES.values() if type(config) is config_class)
     return policy_class(config, observation_dim, columns)
+
+
+def _restored(config_class: type[T], values: dict[str, Any]) -> T:
+    """Settings from JSON values, whose lists were tuples."""
+    for name in values:
+        check_name(f"setting of {config_class.__name__}", name, [field.name for field in fields(config_class)])
+    settings: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    return config_class(**settings)
