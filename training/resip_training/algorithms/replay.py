@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from resip.errors import ResipError
@@ -31,6 +31,12 @@ class Transitions:
 
     def __len__(self) -> int:
         return len(self.reward)
+
+    @staticmethod
+    def joined(pieces: Sequence[Transitions]) -> Transitions:
+        """Several batches as one."""
+        names = [field.name for field in fields(Transitions)]
+        return Transitions(*(torch.cat([getattr(piece, name) for piece in pieces]) for name in names))
 
 
 class NStepQueue:
@@ -113,6 +119,21 @@ class NStepQueue:
             own.copy_(state[name])
 
 
+def episode_transitions(
+    observation: Tensor, residual: Tensor, reward: Tensor, n_steps: int, gamma: float
+) -> Transitions:
+    """The transitions of one episode that ended with the task; rows are its T steps, ``reward`` is ``(T,)``."""
+    queue = NStepQueue(1, observation.shape[1], residual.shape[1], n_steps, gamma)
+    no, yes = torch.tensor([False]), torch.tensor([True])
+    last = len(reward) - 1
+    pieces = []
+    for t in range(last + 1):
+        row, following = slice(t, t + 1), [min(t + 1, last)]  # what follows the end has no weight
+        step = (observation[row], residual[row], reward[row], yes if t == last else no, no, observation[following])
+        pieces.append(queue.push(*step))
+    return Transitions.joined(pieces)
+
+
 class ReplayBuffer:
     """The last ``capacity`` transitions, in rows of one table: a batch is one gather.
 
@@ -157,7 +178,7 @@ class ReplayBuffer:
                 transitions.next_observation,
             ],
             dim=-1,
-        )
+        ).to(self._rows.device)
         self._added += len(transitions)
 
     def sample(self, batch_size: int, generator: torch.Generator) -> Tensor:
