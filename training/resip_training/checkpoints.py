@@ -11,16 +11,15 @@ from typing import Any, Final
 import torch
 from resip import spaces
 from resip.errors import ResipError
-from torch import Tensor
+from torch import Tensor, nn
 
 from resip_training.models import presets
 from resip_training.models.base_policy import BasePolicy
+from resip_training.models.offpolicy_residual import OffPolicyResidual
 from resip_training.models.residual import GaussianResidual
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.teacher import Residual, ResidualAgent
 from resip_training.runs import prefixed, read_config, read_weights, with_prefix
-
-_ALGORITHMS: Final = ("bc", "residual-ppo", "residual-offpolicy")
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,10 @@ def load_teacher(folder: Path) -> Teacher:
     """
     config = read_config(folder)
     _check_contract(folder, config["contract"])
-    if config["algorithm"] not in _ALGORITHMS:
+    if config["algorithm"] not in ("bc", *_RESIDUALS):
         raise ResipError(
             f"{folder} is a run of {config['algorithm']!r}, which leaves no base with residual: "
-            f"choose a run of {', '.join(_ALGORITHMS)}"
+            f"choose a run of bc, {', '.join(_RESIDUALS)}"
         )
     cloned = config["algorithm"] == "bc"
     weights = prefixed("base.", read_weights(folder, "average." if cloned else "base."))
@@ -89,7 +88,7 @@ def load_teacher(folder: Path) -> Teacher:
     described = {name: base[name] for name in ("policy", "observation_dim", "columns", "task", "randomness")}
     if cloned:
         return Teacher(base["task"], base["randomness"], policy, None, 0.0, described, weights)
-    residual = _gaussian_mean(config, with_prefix(weights, "residual.actor."))
+    residual = _acting(_RESIDUALS[config["algorithm"]](config, with_prefix(weights, "residual.")))
     alpha = config["residual"]["alpha"]
     return Teacher(base["task"], base["randomness"], policy, residual, alpha, described, weights)
 
@@ -102,19 +101,35 @@ def _sha256(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _gaussian_mean(config: dict[str, Any], weights: dict[str, Tensor]) -> Residual:
-    observation_dim = config["base"]["observation_dim"] + spaces.ACTION_DIM
+def _gaussian_mean(config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
     settings = config["settings"]
-    actor = GaussianResidual(observation_dim, settings["width"], 0.0, sees_base_action=settings["sees_base_action"])
-    actor.load_state_dict(weights)
-    actor.eval().requires_grad_(False)
+    actor = GaussianResidual(
+        _observation_dim(config), settings["width"], 0.0, sees_base_action=settings["sees_base_action"]
+    )
+    actor.load_state_dict(with_prefix(weights, "actor."))
+    return actor
 
-    def mean(observation: Tensor) -> Tensor:
-        """The residual's mean."""
-        with torch.no_grad():
-            return actor(observation)
 
-    return mean
+def _bounded(config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
+    settings = config["settings"]
+    residual = OffPolicyResidual(
+        _observation_dim(config), spaces.ACTION_DIM, settings["width"], settings["critics"], settings["max_q"]
+    )
+    residual.load_state_dict(weights)
+    return residual
+
+
+_RESIDUALS: Final = {"residual-ppo": _gaussian_mean, "residual-offpolicy": _bounded}
+
+
+def _observation_dim(config: dict[str, Any]) -> int:
+    """Of the residual: the base's, and the base's action."""
+    return config["base"]["observation_dim"] + spaces.ACTION_DIM
+
+
+def _acting(residual: nn.Module) -> Residual:
+    residual.eval().requires_grad_(False)
+    return torch.no_grad()(residual.forward)
 
 
 def _check_contract(folder: Path, recorded: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from resip_training.algorithms import settings
 Randomness = Literal["low", "med", "high"]
 Natural = Annotated[int, AtLeast(0)]
 _COMPACT_RESIDUAL_PPO: Final = settings.ResidualPPOConfig()
+_RESIDUAL_OFF_POLICY: Final = settings.ResidualOffPolicyConfig()
 PPOPreset = (
     Annotated[settings.ResidualPPOConfig, subcommand("compact", default=_COMPACT_RESIDUAL_PPO)]
     | Annotated[settings.ResidualPPOConfig, subcommand("paper", default=settings.PAPER_RESIDUAL_PPO)]
@@ -304,6 +305,46 @@ class TrainResidualPPO:
 
 
 @dataclass(frozen=True)
+class TrainResidualOffPolicy:
+    """Learn a residual on a frozen base policy off-policy; the same command resumes an interrupted run."""
+
+    base: Positional[Path]
+    """Run of `train bc`, or a shipped teacher."""
+    out: Path
+    """Folder of the run."""
+    dataset: Path | None = None
+    """Demonstrations to learn from, and at whose states training episodes may begin."""
+    steps: Count = 500_000
+    """Control steps of all worlds together."""
+    seed: Natural = 0
+    """Of everything random."""
+    threads: Count = 1
+    """Threads of torch and of the simulation."""
+    device: str = "cpu"
+    """Where both run: cpu or cuda."""
+    settings: OmitArgPrefixes[settings.ResidualOffPolicyConfig] = _RESIDUAL_OFF_POLICY
+    """Sized for two cores."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Train, or go on training."""
+        from resip_training.runs import Budget
+        from resip_training.train import train_residual_offpolicy
+
+        figures = train_residual_offpolicy(
+            self.base,
+            self.out,
+            dataset=self.dataset,
+            budget=Budget(steps=self.steps),
+            threads=self.threads,
+            device=self.device,
+            config=replace(self.settings, seed=self.seed),
+        )
+        _write_json(figures, self.json)
+
+
+@dataclass(frozen=True)
 class TrainDistill:
     """Clone demonstrations into a diffusion policy on images; the same command resumes an interrupted run."""
 
@@ -502,6 +543,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "play": Play,
     "train bc": TrainBC,
     "train residual-ppo": TrainResidualPPO,
+    "train residual-offpolicy": TrainResidualOffPolicy,
     "train distill": TrainDistill,
     "evaluate": Evaluate,
     "export": Export,

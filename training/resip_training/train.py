@@ -13,9 +13,10 @@ from resip.errors import ResipError
 from rich.progress import Progress
 
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
+from resip_training.algorithms.residual_offpolicy import ResidualOffPolicy
 from resip_training.algorithms.residual_ppo import ResidualPPO
 from resip_training.algorithms.residual_trainer import ResidualAlgorithm, ResidualTrainer
-from resip_training.algorithms.settings import ResidualConfig, ResidualPPOConfig
+from resip_training.algorithms.settings import ResidualConfig, ResidualOffPolicyConfig, ResidualPPOConfig
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data
 from resip_training.checkpoints import load_teacher
 from resip_training.data.images import AugmentConfig
@@ -23,6 +24,7 @@ from resip_training.data.store import DemoSet
 from resip_training.models import presets
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
 from resip_training.models.encoder import ViewConfig
+from resip_training.rollout.demonstrations import demonstrated_transitions
 from resip_training.rollout.residual_env import ResidualEnv
 from resip_training.rollout.starts import Starts
 from resip_training.runs import Budget, describe, read_config, read_weights, run
@@ -123,6 +125,33 @@ def train_residual_ppo(
     return _train_residual(
         "residual-ppo", base, out, dataset, budget, threads, device, config, lambda env: ResidualPPO(config, env)
     )
+
+
+def train_residual_offpolicy(
+    base: Path,
+    out: Path,
+    *,
+    dataset: Path | None = None,
+    budget: Budget | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    config: ResidualOffPolicyConfig | None = None,
+) -> dict[str, Any]:
+    """Learn a residual on a base policy off-policy, or go on with an interrupted run; see `_train_residual`.
+
+    ``dataset`` also gives transitions to learn from.
+    """
+    config = config or ResidualOffPolicyConfig()
+
+    def make_algorithm(env: ResidualEnv) -> ResidualOffPolicy:
+        """Read the demonstrations and begin."""
+        policy, demonstrations = env.corrector.policy, None
+        if dataset is not None:
+            demos = DemoSet(dataset)
+            demonstrations = demonstrated_transitions(demos, policy, config.alpha, config.n_steps, config.discount)
+        return ResidualOffPolicy(config, env, len(env.env.task.relations), demonstrations)
+
+    return _train_residual("residual-offpolicy", base, out, dataset, budget, threads, device, config, make_algorithm)
 
 
 def _train_residual(

@@ -95,3 +95,49 @@ PAPER_RESIDUAL_PPO: Final = ResidualPPOConfig(
     normalize_reward=True,
     num_envs=1024,
 )
+
+
+@dataclass(frozen=True)
+class ResidualOffPolicyConfig(ResidualConfig):
+    """Settings; where they differ from RLPD's (in brackets), the reason is given.
+
+    Attributes:
+      discount: gamma of a control step [0.99]; the only reward may lie hundreds of steps ahead.
+      n_steps: of a return before the critics' value takes over [1]; for the same reason.
+      batch_size: transitions of an update [256].
+      update_ratio: critic updates per control step [20]. That is for robots, whose steps are dear; two cores simulate
+        hundreds of steps a second, and success comes soonest with fewer updates of more data.
+      critics: members of the ensemble [10]; half of them, for half the time.
+      critic_rate: Adam's step size for the critics [3e-4].
+      actor_rate: Adam's step size for the actor [3e-4].
+      actor_delay: critic updates per actor update [20, its update ratio; TD3 takes 2].
+      target_rate: share of the slow critics that an update replaces [0.005].
+      warmup: control steps of the base with noise around it, before any update [5000].
+      critic_first: updates in which only the critics learn [0]; the first values are noise.
+      prior_share: of each batch, from demonstrations and warm-up [0.5].
+      noise: deviation of the exploration before alpha, from the first to the second over the worlds [the entropy
+        term decides]; so there is always data close to the policy and data far from it.
+      target_noise: deviation of the noise on the residual that a target is taken at (TD3's smoothing).
+      residual_penalty: weight of the mean squared residual in the actor's loss, against values up to the number of
+        pairs: where the critics see no difference, the base's action stays.
+      max_q: act, and bootstrap, with the base's action wherever the critics value it as high as the corrected one.
+      capacity: transitions that are kept beside demonstrations and warm-up [1 M].
+    """
+
+    discount: float = 0.995
+    n_steps: int = 5
+    batch_size: int = 256
+    update_ratio: float = 0.25
+    critics: int = 5
+    critic_rate: float = 3e-4
+    actor_rate: float = 1e-4
+    actor_delay: int = 2
+    target_rate: float = 0.01
+    warmup: int = 20_000
+    critic_first: int = 2_000
+    prior_share: float = 0.5
+    noise: tuple[float, float] = (0.05, 0.4)
+    target_noise: float = 0.1
+    residual_penalty: float = 0.0
+    max_q: bool = False
+    capacity: int = 500_000

@@ -35,6 +35,12 @@ class Step:
     next_observation: Tensor
 
 
+def residual_observation(policy: BasePolicy, seen: Tensor, base_action: Tensor) -> Tensor:
+    """Normalised state, clamped, and normalised base action ``(n, D + 10)``."""
+    base = policy.action_normalizer.normalize(base_action)
+    return torch.cat([policy.normalized_observation(seen), base], dim=-1)
+
+
 class Corrector:
     """Adds corrections to what a frozen base wants to do.
 
@@ -53,8 +59,7 @@ class Corrector:
     def observation(self, seen: Tensor) -> Tensor:
         """Normalised state, clamped, and normalised base action ``(n, D + 10)`` for what is seen ``(n, D)``."""
         self.base_action = self.chunks.action(seen)
-        base = self.policy.action_normalizer.normalize(self.base_action)
-        return torch.cat([self.policy.normalized_observation(seen), base], dim=-1)
+        return residual_observation(self.policy, seen, self.base_action)
 
     def corrected(self, residual: Tensor) -> Tensor:
         """Absolute actions ``(n, 10)``: the base's, plus alpha times the residual; the chunks go on by one.
