@@ -88,7 +88,9 @@ def load_teacher(folder: Path) -> Teacher:
     described = {name: base[name] for name in ("policy", "observation_dim", "columns", "task", "randomness")}
     if cloned:
         return Teacher(base["task"], base["randomness"], policy, None, 0.0, described, weights)
-    residual = _acting(_RESIDUALS[config["algorithm"]](config, with_prefix(weights, "residual.")))
+    make_residual = _RESIDUALS[config["algorithm"]]
+    observation_dim = policy.feature_dim + spaces.ACTION_DIM
+    residual = _acting(make_residual(config["settings"], observation_dim, with_prefix(weights, "residual.")))
     alpha = config["residual"]["alpha"]
     return Teacher(base["task"], base["randomness"], policy, residual, alpha, described, weights)
 
@@ -101,30 +103,21 @@ def _sha256(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _gaussian_mean(config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-    settings = config["settings"]
-    actor = GaussianResidual(
-        _observation_dim(config), settings["width"], 0.0, sees_base_action=settings["sees_base_action"]
-    )
+def _gaussian_mean(settings: dict[str, Any], observation_dim: int, weights: dict[str, Tensor]) -> nn.Module:
+    actor = GaussianResidual(observation_dim, settings["width"], 0.0, sees_base_action=settings["sees_base_action"])
     actor.load_state_dict(with_prefix(weights, "actor."))
     return actor
 
 
-def _bounded(config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-    settings = config["settings"]
+def _bounded(settings: dict[str, Any], observation_dim: int, weights: dict[str, Tensor]) -> nn.Module:
     residual = OffPolicyResidual(
-        _observation_dim(config), spaces.ACTION_DIM, settings["width"], settings["critics"], settings["max_q"]
+        observation_dim, spaces.ACTION_DIM, settings["width"], settings["critics"], settings["max_q"]
     )
     residual.load_state_dict(weights)
     return residual
 
 
 _RESIDUALS: Final = {"residual-ppo": _gaussian_mean, "residual-offpolicy": _bounded}
-
-
-def _observation_dim(config: dict[str, Any]) -> int:
-    """Of the residual: the base's, and the base's action."""
-    return config["base"]["observation_dim"] + spaces.ACTION_DIM
 
 
 def _acting(residual: nn.Module) -> Residual:
