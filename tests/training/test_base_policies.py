@@ -15,15 +15,18 @@ from resip.errors import ResipError, UnknownNameError
 from resip_training.models.act import ActBase, ActConfig
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.diffusion import DiffusionBase, DiffusionConfig
+from resip_training.models.features import Inputs, goals_of
 from resip_training.models.mlp import MlpConfig
 from resip_training.models.presets import PRESETS, build, config_as_json, config_from_json, preset
 from resip_training.models.schedule import inference_scheduler
 from resip_training.models.unet import Unet, UnetConfig
+from resip_training.sim import tasks
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 ONE_LEG_DIM = spaces.STATE_DIM + 6 * spaces.PART_POSE_DIM
-ALL = list(range(ONE_LEG_DIM))
+GOALS = goals_of(tasks.ONE_LEG, tasks.ONE_LEG.part_names)
+INPUTS = Inputs(ONE_LEG_DIM, tuple(range(ONE_LEG_DIM)), GOALS)
 NAMES = ("mlp-s", "mlp-c", "dp", "act")
 
 #: Settings small enough to learn a toy by heart in seconds.
@@ -75,7 +78,7 @@ def noise_of(policy: BasePolicy, n: int) -> Tensor:
 
 
 def n_parameters(config: BaseConfig) -> int:
-    return sum(parameter.numel() for parameter in build(config, ONE_LEG_DIM, ALL).parameters())
+    return sum(parameter.numel() for parameter in build(config, INPUTS).parameters())
 
 
 def test_the_papers_unet_has_66_million_parameters() -> None:
@@ -110,7 +113,7 @@ def test_horizons_are_those_of_tables_4_and_5(size: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("size", ["paper", "compact"])
 def test_every_preset_learns(size: str, name: str) -> None:
-    policy = build(preset(name, size), ONE_LEG_DIM, ALL)
+    policy = build(preset(name, size), INPUTS)
     observation, chunks = toy(policy.prediction_horizon, n=2)
     policy.fit(observation, chunks)
 
@@ -130,7 +133,7 @@ def test_every_preset_learns(size: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_tiny_data_set_is_learned_by_heart(name: str) -> None:
-    policy = build(SMALL[name], ONE_LEG_DIM, ALL)
+    policy = build(SMALL[name], INPUTS)
     observation, chunks = toy(policy.prediction_horizon, n=12)
     train(policy, observation, chunks, steps=250)
     error = (policy.sample(observation, noise_of(policy, 12)) - chunks).abs()
@@ -140,13 +143,13 @@ def test_a_tiny_data_set_is_learned_by_heart(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_weights_and_normalisers_survive_a_file(name: str, tmp_path: Path) -> None:
-    policy = build(SMALL[name], ONE_LEG_DIM, ALL)
+    policy = build(SMALL[name], INPUTS)
     observation, chunks = toy(policy.prediction_horizon)
     policy.fit(observation, 3.0 * chunks)
     save_file(policy.state_dict(), tmp_path / "policy.safetensors")
 
     config = config_from_json(json.loads(json.dumps(config_as_json(SMALL[name]))))
-    restored = build(config, ONE_LEG_DIM, ALL)
+    restored = build(config, INPUTS)
     restored.load_state_dict(load_file(tmp_path / "policy.safetensors"))
     noise = noise_of(policy, 24)
     assert torch.equal(restored.eval().sample(observation, noise), policy.eval().sample(observation, noise))
@@ -171,7 +174,7 @@ def test_unknown_names_are_refused_with_the_nearest_valid_one() -> None:
     with pytest.raises(UnknownNameError, match="unknown setting of UnetConfig 'n_groups'"):
         config_from_json({"kind": "diffusion", "unet": {"n_groups": 8}})
     with pytest.raises(UnknownNameError, match="unknown backbone 'u-net': did you mean 'unet'"):
-        build(config_from_json({"kind": "diffusion", "backbone": "u-net"}), ONE_LEG_DIM, ALL)
+        build(config_from_json({"kind": "diffusion", "backbone": "u-net"}), INPUTS)
 
 
 @pytest.mark.parametrize(
@@ -187,13 +190,13 @@ def test_unknown_names_are_refused_with_the_nearest_valid_one() -> None:
 )
 def test_settings_that_do_not_fit_together_are_refused(config: BaseConfig, message: str) -> None:
     with pytest.raises(ResipError, match=message):
-        build(config, ONE_LEG_DIM, ALL)
+        build(config, INPUTS)
 
 
 @pytest.mark.parametrize("name", ["mlp-c", "act"])
 def test_dropout_is_for_cloning_only(name: str) -> None:
     """The reference leaves it on in updates by reinforcement and in their evaluation."""
-    policy = build(preset(name, "compact"), ONE_LEG_DIM, ALL)
+    policy = build(preset(name, "compact"), INPUTS)
     observation, _ = toy(policy.prediction_horizon)
     noise = noise_of(policy, 24)
     assert not torch.equal(policy.sample(observation, noise), policy.sample(observation, noise))
@@ -204,7 +207,7 @@ def test_dropout_is_for_cloning_only(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_a_chunk_depends_on_its_own_observation_and_noise_alone(name: str) -> None:
     """The reference starts from a plan made before, which outlives the reset of an episode."""
-    policy = build(SMALL[name], ONE_LEG_DIM, ALL).eval()
+    policy = build(SMALL[name], INPUTS).eval()
     observation, _ = toy(policy.prediction_horizon)
     noise = noise_of(policy, 24)
     fresh = policy.sample(observation[:1], noise[:1])
@@ -215,7 +218,7 @@ def test_a_chunk_depends_on_its_own_observation_and_noise_alone(name: str) -> No
 
 @pytest.mark.parametrize("name", ["mlp-s", "mlp-c", "act"])
 def test_only_diffusion_listens_to_the_noise(name: str) -> None:
-    policy = build(SMALL[name], ONE_LEG_DIM, ALL).eval()
+    policy = build(SMALL[name], INPUTS).eval()
     observation, _ = toy(policy.prediction_horizon)
     assert torch.equal(
         policy.sample(observation, noise_of(policy, 24)), policy.sample(observation, noise_of(policy, 24))
@@ -224,7 +227,7 @@ def test_only_diffusion_listens_to_the_noise(name: str) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_every_weight_takes_part(name: str) -> None:
-    policy = build(SMALL[name], ONE_LEG_DIM, ALL)
+    policy = build(SMALL[name], INPUTS)
     observation, chunks = toy(policy.prediction_horizon)
     train(policy, observation, chunks, 1)  # layers that start at zero have moved
     policy.zero_grad()
@@ -245,7 +248,7 @@ def test_every_weight_takes_part(name: str) -> None:
 def test_every_setting_of_the_unet_reaches_it(change: dict[str, Any], shows_in: Any) -> None:
     """In the reference, kernel, groups and step embedding stay at the defaults of its class."""
     config = replace(UnetConfig((16, 32, 64), 16, 5, 8), **change)
-    policy = build(DiffusionConfig(backbone="unet", unet=config), ONE_LEG_DIM, ALL)
+    policy = build(DiffusionConfig(backbone="unet", unet=config), INPUTS)
     assert isinstance(policy, DiffusionBase)
     assert shows_in(policy.denoiser)
 
@@ -265,7 +268,7 @@ def test_the_unet_sees_the_whole_chunk_the_step_and_the_observation() -> None:
 
 def act(**changes: Any) -> ActBase:
     torch.manual_seed(2)
-    policy = ActBase(replace(ActConfig(dropout=0.0), **changes), ONE_LEG_DIM, ALL)
+    policy = ActBase(replace(ActConfig(dropout=0.0), **changes), INPUTS)
     observation, chunks = toy(policy.prediction_horizon)
     policy.fit(observation, chunks)
     return policy

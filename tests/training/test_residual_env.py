@@ -13,13 +13,14 @@ from resip_training.models.base_policy import BasePolicy
 from resip_training.models.diffusion import DiffusionConfig
 from resip_training.rollout.chunks import ChunkedBase
 from resip_training.rollout.episodes import BaseAgent, observe, run_episodes
-from resip_training.rollout.residual_env import ResidualEnv
+from resip_training.rollout.residual_env import Correction, ResidualEnv
 from resip_training.rollout.starts import FIRST_TRAINING_SEED, Starts
 from resip_training.rollout.teacher import ResidualAgent, evaluate_pair
 from resip_training.sim.env import AssemblyEnv
 from torch import Tensor
 
 WORLDS, ALPHA, LIMIT = 3, 0.1, 20
+CORRECTION = Correction(ALPHA)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def policy(demos: DemoSet) -> BasePolicy:
 
 def make(policy: BasePolicy, demos: DemoSet | None = None, share: float = 0.0, limit: int = LIMIT) -> ResidualEnv:
     env = AssemblyEnv("peg_hole", WORLDS, threads=1)
-    return ResidualEnv(env, policy, ALPHA, Starts(WORLDS, 0, share, demos, env.worlds.snapshot()), limit)
+    return ResidualEnv(env, policy, CORRECTION, Starts(WORLDS, 0, share, demos, env.worlds.snapshot()), limit)
 
 
 def nothing() -> Tensor:
@@ -63,7 +64,7 @@ def test_a_world_plans_when_its_own_chunk_is_used_up(policy: BasePolicy, monkeyp
     monkeypatch.setattr(policy, "sample", counted)
     chunks = ChunkedBase(policy, 2)
     chunks.start(np.array([True, True]), [1, 2])
-    seen = torch.randn(2, len(policy.observation_normalizer.centre))
+    seen = torch.randn(2, policy.observe.inputs.observation_dim)
     for step in range(2 * policy.action_horizon):
         if step == 3:
             chunks.start(np.array([False, True]), [0, 7])  # an episode ended here: a new plan, for this world alone
@@ -76,7 +77,7 @@ def test_an_episode_does_not_depend_on_those_beside_it(policy: BasePolicy):
     def actions(seeds: list[int]) -> Tensor:
         chunks = ChunkedBase(policy, len(seeds))
         chunks.start(np.ones(len(seeds), dtype=bool), seeds)
-        seen = torch.linspace(-1, 1, len(policy.observation_normalizer.centre)).square().repeat(len(seeds), 1)
+        seen = torch.linspace(-1, 1, policy.observe.inputs.observation_dim).square().repeat(len(seeds), 1)
         return chunks.action(seen)
 
     torch.testing.assert_close(actions([5])[0], actions([3, 5, 9])[1], rtol=0, atol=1e-6)
@@ -89,7 +90,7 @@ def test_an_episode_does_not_depend_on_those_beside_it(policy: BasePolicy):
 def test_a_residual_of_zero_leaves_the_base_as_it_is_to_the_bit(policy: BasePolicy):
     env = AssemblyEnv("peg_hole", WORLDS, threads=1)
     base = BaseAgent(policy, WORLDS)
-    corrected = ResidualAgent(policy, lambda observation: torch.zeros(len(observation), 10), ALPHA, WORLDS)
+    corrected = ResidualAgent(policy, lambda observation: torch.zeros(len(observation), 10), CORRECTION, WORLDS)
     seen = observe(env.reset(seed=5)[0])
     for agent in (base, corrected):
         agent.start(np.ones(WORLDS, dtype=bool), [5, 6, 7])
@@ -196,7 +197,7 @@ def test_base_and_residual_are_measured_on_the_same_seeds(policy: BasePolicy, mo
     env = AssemblyEnv("peg_hole", 2, threads=1)
     monkeypatch.setattr(env, "task", env.task.__class__(**{**vars(env.task), "max_steps": 6}))
     base, corrected = evaluate_pair(
-        env, policy, lambda observation: torch.zeros(len(observation), 10), ALPHA, [8, 5, 9]
+        env, policy, lambda observation: torch.zeros(len(observation), 10), CORRECTION, [8, 5, 9]
     )
     assert base == corrected
     assert [outcome.seed for outcome in base] == [8, 5, 9]

@@ -67,10 +67,10 @@ def test_limits_and_windows_come_from_the_training_episodes_alone(demos: DemoSet
 
 
 def test_only_parts_that_move_are_shown_unless_all_are_asked_for(demos: DemoSet):
-    moving = load_state_data(demos, CONFIG).columns
-    every = load_state_data(demos, replace(CONFIG, policy=replace(POLICY, parts="all"))).columns
-    assert moving == [*range(16), *range(16, 23), *range(30, 37)], "robot, the first part, the obstacle"
-    assert every == list(range(37))
+    moving = load_state_data(demos, CONFIG).inputs.columns
+    every = load_state_data(demos, replace(CONFIG, policy=replace(POLICY, parts="all"))).inputs.columns
+    assert moving == (*range(16), *range(16, 23), *range(30, 37)), "robot, the first part, the obstacle"
+    assert every == tuple(range(37))
 
 
 def test_a_resumed_run_repeats_the_one_that_was_not_interrupted(

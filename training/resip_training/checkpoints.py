@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from resip_training.models import presets
 from resip_training.models.base_policy import BasePolicy
+from resip_training.models.features import Inputs
 from resip_training.models.offpolicy_residual import OffPolicyResidual
 from resip_training.models.residual import GaussianResidual
 from resip_training.rollout.episodes import BaseAgent, StateAgent
+from resip_training.rollout.residual_env import Correction
 from resip_training.rollout.teacher import Residual, ResidualAgent
 from resip_training.runs import CONFIG_FILE, prefixed, read_config, read_weights, with_prefix
 
@@ -40,7 +42,7 @@ class Teacher:
     randomness: str
     policy: BasePolicy
     residual: Residual | None
-    alpha: float
+    correction: Correction
     description: dict[str, Any]
     weights: dict[str, Tensor]
 
@@ -48,7 +50,7 @@ class Teacher:
         """Acts in ``num_envs`` worlds."""
         if self.residual is None:
             return BaseAgent(self.policy, num_envs)
-        return ResidualAgent(self.policy, self.residual, self.alpha, num_envs)
+        return ResidualAgent(self.policy, self.residual, self.correction, num_envs)
 
     def sha256(self) -> str:
         """Hash of all weights."""
@@ -84,18 +86,18 @@ def load_teacher(folder: Path) -> Teacher:
     if "sha256" in config and _sha256(weights) != config["sha256"]:
         raise ResipError(f"{folder} is not what was shipped: its weights have another hash than its {CONFIG_FILE} says")
     base = config["base"]
-    policy = presets.build(presets.config_from_json(base["policy"]), base["observation_dim"], base["columns"])
+    policy = presets.build(presets.config_from_json(base["policy"]), Inputs.from_json(base["inputs"]))
     _load(policy, with_prefix(weights, "base."), folder)
     policy.eval().requires_grad_(False)
-    described = {name: base[name] for name in ("policy", "observation_dim", "columns", "task", "randomness")}
+    described = {name: base[name] for name in ("policy", "inputs", "task", "randomness")}
     if cloned:
-        return Teacher(base["task"], base["randomness"], policy, None, 0.0, described, weights)
+        return Teacher(base["task"], base["randomness"], policy, None, Correction(0.0), described, weights)
     make_residual = _RESIDUALS[config["algorithm"]]
-    observation_dim = policy.feature_dim + spaces.ACTION_DIM
+    correction = Correction(config["settings"]["alpha"], config["settings"]["poses"])
+    observation_dim = policy.observe.dim(correction.poses) + spaces.ACTION_DIM
     residual = make_residual(config["settings"], observation_dim)
     _load(residual, with_prefix(weights, "residual."), folder)
-    alpha = config["residual"]["alpha"]
-    return Teacher(base["task"], base["randomness"], policy, _acting(residual), alpha, described, weights)
+    return Teacher(base["task"], base["randomness"], policy, _acting(residual), correction, described, weights)
 
 
 def _load(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:

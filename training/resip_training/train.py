@@ -25,7 +25,7 @@ from resip_training.models import presets
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
 from resip_training.models.encoder import ViewConfig
 from resip_training.rollout.demonstrations import demonstrated_transitions
-from resip_training.rollout.residual_env import ResidualEnv
+from resip_training.rollout.residual_env import Correction, ResidualEnv
 from resip_training.rollout.starts import Starts
 from resip_training.runs import Budget, describe, read_config, read_weights, run
 from resip_training.sim.env import AssemblyEnv
@@ -101,8 +101,7 @@ def train_bc(
     settings = {**asdict(config), "policy": presets.config_as_json(config.policy)}
     base = {
         "policy": settings["policy"],
-        "observation_dim": data.observation.shape[1],
-        "columns": data.columns,
+        "inputs": asdict(data.inputs),
         "task": demos.provenance["task"],
         "randomness": demos.provenance["randomness"],
     }
@@ -148,7 +147,7 @@ def train_residual_offpolicy(
         policy, demonstrations = env.corrector.policy, None
         if dataset is not None:
             demos = DemoSet(dataset)
-            demonstrations = demonstrated_transitions(demos, policy, config.alpha, config.n_steps, config.discount)
+            demonstrations = demonstrated_transitions(demos, policy, env.correction, config.n_steps, config.discount)
         return ResidualOffPolicy(config, env, len(env.env.task.relations), demonstrations)
 
     return _train_residual("residual-offpolicy", base, out, dataset, budget, threads, device, config, make_algorithm)
@@ -192,15 +191,15 @@ def _train_residual(
         spaces.contract("state"),
         base={**teacher.description, "run": str(base), "sha256": teacher.base_sha256()},
         data=None if demos is None else described(demos),
-        residual={"alpha": config.alpha, "width": config.width},
     )
 
     def make_trainer(_: Progress) -> ResidualTrainer:
         """Build the worlds and begin."""
         env = AssemblyEnv(teacher.task, config.num_envs, teacher.randomness, device=device, threads=threads)
         starts = Starts(config.num_envs, config.seed, config.along_demonstrations, demos, env.worlds.snapshot())
+        correction = Correction(config.alpha, config.poses)
         limit_steps = round(config.time_limit * env.task.max_steps)
-        residual_env = ResidualEnv(env, teacher.policy.to(torch_device(device)), config.alpha, starts, limit_steps)
+        residual_env = ResidualEnv(env, teacher.policy.to(torch_device(device)), correction, starts, limit_steps)
         validation_worlds = min(config.num_envs, config.validation_episodes)
         validation_env = AssemblyEnv(teacher.task, validation_worlds, teacher.randomness, threads=threads)
         algorithm = make_algorithm(residual_env)

@@ -87,7 +87,7 @@ class ResidualTrainer:
             self._base_successes = _successes(
                 run_episodes(self._validation_env, BaseAgent(policy, worlds), self._seeds)
             )
-        agent = ResidualAgent(policy, self._algorithm.act, self._env.alpha, worlds)
+        agent = ResidualAgent(policy, self._algorithm.act, self._env.correction, worlds)
         successes = _successes(run_episodes(self._validation_env, agent, self._seeds))
         improved = successes > self._best and successes >= self._base_successes
         self._best = successes if improved else self._best

@@ -23,7 +23,9 @@ from resip_training.data.windows import chunk_rows, split_episodes, steps_of
 from resip_training.models import presets
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.diffusion import DiffusionConfig
+from resip_training.models.features import Inputs, goals_of
 from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
+from resip_training.sim import tasks
 
 _VALIDATIONS = 5  # over a whole run
 _VALIDATION_SAMPLES = 512
@@ -79,7 +81,7 @@ class StateData:
       observation: ``(N, D)``, robot state and all part poses.
       action: ``(N, 10)``.
       chunks: ``(N, T_p)`` rows of the actions that follow each step.
-      columns: of the observation, that the policy is shown.
+      inputs: what a policy can be shown.
       train_rows: steps of the training episodes.
       validation_rows: steps of the held-out episodes.
     """
@@ -87,7 +89,7 @@ class StateData:
     observation: Tensor
     action: Tensor
     chunks: Tensor
-    columns: list[int]
+    inputs: Inputs
     train_rows: NDArray[np.int64]
     validation_rows: NDArray[np.int64]
 
@@ -98,12 +100,14 @@ def load_state_data(demos: DemoSet, config: StateBCConfig) -> StateData:
     columns = list(range(observation.shape[1]))
     if config.policy.parts == "moving":
         columns = [*range(spaces.STATE_DIM), *(spaces.STATE_DIM + column for column in part_columns(demos))]
+    names = tuple(demos.provenance["part_names"])
+    inputs = Inputs(observation.shape[1], tuple(columns), goals_of(tasks.get(demos.provenance["task"]), names))
     train, held_out = split_episodes(demos.seeds, config.held_out, config.seed)
     return StateData(
         observation=torch.from_numpy(observation),
         action=torch.from_numpy(demos.action),
         chunks=torch.from_numpy(chunk_rows(demos.episodes, config.policy.prediction_horizon)),
-        columns=columns,
+        inputs=inputs,
         train_rows=steps_of(demos.episodes, train),
         validation_rows=steps_of(demos.episodes, held_out) if held_out else np.empty(0, dtype=np.int64),
     )
@@ -129,7 +133,7 @@ class StateBCTrainer:
             raise ResipError(f"{len(data.train_rows)} training steps are fewer than a batch of {config.batch_size}")
         torch.manual_seed(config.seed)
         self.config, self.step, self.samples_per_step = config, 0, config.batch_size
-        self.policy = presets.build(config.policy, data.observation.shape[1], data.columns).to(device)
+        self.policy = presets.build(config.policy, data.inputs).to(device)
         self._observation, self._action = data.observation.to(device), data.action.to(device)
         self._chunks = data.chunks.to(device)
         self._train_rows = torch.from_numpy(data.train_rows).to(device)

@@ -6,7 +6,6 @@ implementation of this paper has no ACT, though its project page says that it wa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.denoiser import DiffusionTimeEmbedding
+from resip_training.models.features import Inputs
 
 
 @dataclass(frozen=True)
@@ -112,21 +112,20 @@ class ActBase(BasePolicy):
 
     Args:
       config: architecture and loss.
-      observation_dim: see `BasePolicy`.
-      columns: see `BasePolicy`.
+      inputs: what there is to see.
 
     Raises:
       ResipError: the width is no even multiple of the heads.
     """
 
-    def __init__(self, config: ActConfig, observation_dim: int, columns: Sequence[int]) -> None:
-        super().__init__(config, observation_dim, columns)
+    def __init__(self, config: ActConfig, inputs: Inputs) -> None:
+        super().__init__(config, inputs)
         if config.width % 2 or config.width % config.heads:
             raise ResipError(f"ACT's width of {config.width} is no even multiple of its {config.heads} heads")
         self.config = config
         self.style_encoder = StyleEncoder(config)
-        n_parts = (len(columns) - spaces.STATE_DIM) // spaces.PART_POSE_DIM
-        self.decoder = ChunkDecoder(config, n_parts, self.relations_dim)
+        n_parts = (len(inputs.columns) - spaces.STATE_DIM) // spaces.PART_POSE_DIM
+        self.decoder = ChunkDecoder(config, n_parts, self.observe.relations_dim(config.poses))
 
     def chunk_loss(self, features: Tensor, chunk: Tensor) -> Tensor:
         """L1 error of the chunk decoded from its own style, and the style's divergence from the prior."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 import torch
 from resip import spaces
 from torch import Tensor, nn
 
+from resip_training.models.features import Inputs, ObservationFeatures
 from resip_training.models.normalizer import ChunkNormalizer, Normalizer
-from resip_training.models.relative_poses import relative_poses, relative_poses_dim
-
-OBSERVATION_LIMIT: Final = 3.0  # normalised observations are clamped here, as in the reference implementation
+from resip_training.models.poses import Poses
 
 
 @dataclass(frozen=True)
@@ -28,47 +26,47 @@ class BaseConfig:
         (see `ChunkNormalizer`), or ``absolute`` in the range of the whole data, as in the paper.
       parts: what the network is shown, ``moving`` parts and the obstacle or ``all`` parts, as in the paper. A
         part that is never used is only noise to memorise the few demonstrations by.
-      poses: as the network is told them, ``absolute`` in the robot's base frame, as in the paper, or those and the
-        ``relative`` ones of what is shown. An insertion is decided by millimetres between two parts, in the frame
-        of one of them: a network that is given the two poses has to learn that from a few demonstrations.
+      poses: as the network is told them, see `Poses`; ``absolute`` is the paper's way. An insertion is decided by
+        tenths of a millimetre between two parts, in the frame of one of them: a network that is given the two poses
+        has to learn that from a few demonstrations.
     """
 
     prediction_horizon: int = 32
     action_horizon: int = 8
     actions: Literal["relative", "absolute"] = "relative"
     parts: Literal["moving", "all"] = "moving"
-    poses: Literal["relative", "absolute"] = "relative"
+    poses: Poses = "goals"
 
 
 class BasePolicy(nn.Module, ABC):
     """Predict a chunk of absolute actions from one observation of robot state and part poses.
 
-    Limits of the data are in the weights: ``observation_normalizer`` over the whole observation and
-    ``action_normalizer`` over absolute actions also serve what is learned on top of a base.
+    Limits of the data are in the weights: those of ``observe``, which also serves what is learned on top of a base,
+    and of ``action_normalizer`` over absolute actions.
 
     Args:
       config: horizons and what the network sees and says.
-      observation_dim: robot state (16) and all part poses (7 each), the obstacle's last.
-      columns: of the observation, that the network is shown: robot state, whole part poses, the obstacle's last.
+      inputs: what there is to see.
     """
 
-    columns: Tensor
-
-    def __init__(self, config: BaseConfig, observation_dim: int, columns: Sequence[int]) -> None:
+    def __init__(self, config: BaseConfig, inputs: Inputs) -> None:
         super().__init__()
         self.prediction_horizon, self.action_horizon = config.prediction_horizon, config.action_horizon
         self.relative = config.actions == "relative"
-        self.relations_dim = relative_poses_dim(len(columns)) if config.poses == "relative" else 0
-        self.register_buffer("columns", torch.tensor(list(columns), dtype=torch.int64))
-        self.observation_normalizer = Normalizer(observation_dim)
-        self.relation_normalizer = Normalizer(self.relations_dim)
+        self._poses: Poses = config.poses
+        self.observe = ObservationFeatures(inputs)
         self.action_normalizer = Normalizer(spaces.ACTION_DIM)
         self.chunk_normalizer = ChunkNormalizer(config.prediction_horizon)
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.observe.columns.device
+
+    @property
     def feature_dim(self) -> int:
         """Numbers that the network is shown."""
-        return len(self.columns) + self.relations_dim
+        return self.observe.dim(self._poses)
 
     @property
     def noise_shape(self) -> tuple[int, int]:
@@ -77,20 +75,13 @@ class BasePolicy(nn.Module, ABC):
 
     def fit(self, observation: Tensor, actions: Tensor) -> None:
         """Take the limits from observations ``(N, D)`` and the chunks ``(N, T_p, 10)`` that follow them."""
-        self.observation_normalizer.fit(observation)
-        if self.relations_dim:
-            self.relation_normalizer.fit(relative_poses(observation[:, self.columns]))
+        self.observe.fit(observation)
         self.action_normalizer.fit(actions.flatten(0, 1))
         self.chunk_normalizer.fit(observation[:, : spaces.STATE_DIM], actions)
 
     def features(self, observation: Tensor) -> Tensor:
-        """What networks are shown of observations ``(B, D)``: normalised and clamped, ``(B, feature_dim)``."""
-        shown = self.observation_normalizer.normalize(observation).clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
-        shown = shown[:, self.columns]
-        if not self.relations_dim:
-            return shown
-        relations = self.relation_normalizer.normalize(relative_poses(observation[:, self.columns]))
-        return torch.cat([shown, relations.clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)], dim=-1)
+        """What the network is shown of observations ``(B, D)``: ``(B, feature_dim)``."""
+        return self.observe(observation, self._poses)
 
     def loss(self, observation: Tensor, actions: Tensor) -> Tensor:
         """Of predicting the chunks ``(B, T_p, 10)`` from the observations ``(B, D)``, both in physical units."""

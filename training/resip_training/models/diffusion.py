@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.denoiser import Denoiser
+from resip_training.models.features import Inputs
 from resip_training.models.schedule import PredictionType, inference_scheduler, training_scheduler
 from resip_training.models.unet import Unet, UnetConfig
 
@@ -47,12 +47,11 @@ class DiffusionBase(BasePolicy):
 
     Args:
       config: architecture and diffusion process.
-      observation_dim: see `BasePolicy`.
-      columns: see `BasePolicy`.
+      inputs: what there is to see.
     """
 
-    def __init__(self, config: DiffusionConfig, observation_dim: int, columns: Sequence[int]) -> None:
-        super().__init__(config, observation_dim, columns)
+    def __init__(self, config: DiffusionConfig, inputs: Inputs) -> None:
+        super().__init__(config, inputs)
         self.config = config
         self.denoiser = _denoiser(config, self.feature_dim)
         self._training = training_scheduler(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from resip import spaces
 from torch import Tensor, nn
 
 from resip_training.models.base_policy import BaseConfig, BasePolicy
+from resip_training.models.features import Inputs
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,11 @@ class MlpBase(BasePolicy):
 
     Args:
       config: architecture.
-      observation_dim: see `BasePolicy`.
-      columns: see `BasePolicy`.
+      inputs: what there is to see.
     """
 
-    def __init__(self, config: MlpConfig, observation_dim: int, columns: Sequence[int]) -> None:
-        super().__init__(config, observation_dim, columns)
+    def __init__(self, config: MlpConfig, inputs: Inputs) -> None:
+        super().__init__(config, inputs)
         self.config = config
         self.network = nn.Sequential(
             nn.Linear(self.feature_dim, config.width),

@@ -12,6 +12,7 @@ from resip.errors import ResipError, check_name
 from resip_training.models.act import ActBase, ActConfig
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.diffusion import DiffusionBase, DiffusionConfig
+from resip_training.models.features import Inputs
 from resip_training.models.mlp import MlpBase, MlpConfig
 from resip_training.models.unet import UnetConfig
 
@@ -105,7 +106,7 @@ def config_from_json(values: dict[str, Any]) -> BaseConfig:
     return _restored(_CLASSES[kind][0], values)
 
 
-def build(config: BaseConfig, observation_dim: int, columns: list[int]) -> BasePolicy:
+def build(config: BaseConfig, inputs: Inputs) -> BasePolicy:
     """A base policy with fresh weights; see `BasePolicy`.
 
     Raises:
@@ -116,7 +117,7 @@ def build(config: BaseConfig, observation_dim: int, columns: list[int]) -> BaseP
             f"an action horizon of {config.action_horizon} does not fit chunks of {config.prediction_horizon} actions"
         )
     policy_class: Any = next(policy for config_class, policy in _CLASSES.values() if type(config) is config_class)
-    return policy_class(config, observation_dim, columns)
+    return policy_class(config, inputs)
 
 
 def _restored(config_class: type[T], values: dict[str, Any]) -> T:

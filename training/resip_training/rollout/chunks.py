@@ -26,7 +26,7 @@ class ChunkedBase:
 
     def __init__(self, policy: BasePolicy, num_envs: int) -> None:
         self.policy = policy.eval().requires_grad_(False)
-        device = policy.columns.device
+        device = policy.device
         self._chunk = torch.zeros(num_envs, policy.action_horizon, spaces.ACTION_DIM, device=device)
         self._next = torch.full((num_envs,), policy.action_horizon, device=device)
         self._worlds = torch.arange(num_envs, device=device)

@@ -10,6 +10,7 @@ from resip import arrays, spaces
 from torch import Tensor
 
 from resip_training.models.base_policy import BasePolicy
+from resip_training.models.poses import Poses
 from resip_training.rollout.chunks import ChunkedBase
 from resip_training.rollout.episodes import observe
 from resip_training.rollout.starts import Starts
@@ -35,10 +36,23 @@ class Step:
     next_observation: Tensor
 
 
-def residual_observation(policy: BasePolicy, seen: Tensor, base_action: Tensor) -> Tensor:
+@dataclass(frozen=True)
+class Correction:
+    """How a residual is tied to its base.
+
+    Attributes:
+      alpha: scale of the residual, in units of normalised actions ([-1, 1] over the data).
+      poses: as the residual is told them.
+    """
+
+    alpha: float
+    poses: Poses = "goals"
+
+
+def residual_observation(policy: BasePolicy, seen: Tensor, base_action: Tensor, poses: Poses) -> Tensor:
     """What a residual is shown: what the base is shown of ``seen`` ``(n, D)``, and the base's normalised action."""
     base = policy.action_normalizer.normalize(base_action)
-    return torch.cat([policy.features(seen), base], dim=-1)
+    return torch.cat([policy.observe(seen, poses), base], dim=-1)
 
 
 class Corrector:
@@ -47,11 +61,12 @@ class Corrector:
     Args:
       policy: the base.
       num_envs: worlds.
-      alpha: scale of the correction, in units of normalised actions ([-1, 1] over the data).
+      correction: how the residual is tied to it.
     """
 
-    def __init__(self, policy: BasePolicy, num_envs: int, alpha: float) -> None:
-        self.policy, self.alpha = policy, alpha
+    def __init__(self, policy: BasePolicy, num_envs: int, correction: Correction) -> None:
+        self.policy, self.alpha = policy, correction.alpha
+        self._poses: Poses = correction.poses
         self.chunks = ChunkedBase(policy, num_envs)
         self.start = self.chunks.start
         self.base_action = torch.zeros(num_envs, spaces.ACTION_DIM)
@@ -59,7 +74,7 @@ class Corrector:
     def observation(self, seen: Tensor) -> Tensor:
         """What a residual is shown of ``seen`` ``(n, D)``, with the base's present actions in it."""
         self.base_action = self.chunks.action(seen)
-        return residual_observation(self.policy, seen, self.base_action)
+        return residual_observation(self.policy, seen, self.base_action, self._poses)
 
     def corrected(self, residual: Tensor) -> Tensor:
         """Absolute actions ``(n, 10)``: the base's, plus alpha times the residual; the chunks go on by one.
@@ -77,22 +92,22 @@ class ResidualEnv:
     Args:
       env: the worlds.
       policy: the base.
-      alpha: scale of the correction.
+      correction: how the residual is tied to the base.
       starts: where episodes begin.
       time_limit_steps: an episode is cut after so many steps, counted from the beginning of the task; at most
         the task's own limit.
     """
 
     def __init__(
-        self, env: AssemblyEnv, policy: BasePolicy, alpha: float, starts: Starts, time_limit_steps: int
+        self, env: AssemblyEnv, policy: BasePolicy, correction: Correction, starts: Starts, time_limit_steps: int
     ) -> None:
-        self.env, self.num_envs, self.alpha = env, env.num_envs, alpha
-        self.corrector = Corrector(policy, env.num_envs, alpha)
-        self.observation_dim = policy.feature_dim + spaces.ACTION_DIM
+        self.env, self.num_envs, self.correction = env, env.num_envs, correction
+        self.corrector = Corrector(policy, env.num_envs, correction)
+        self.observation_dim = policy.observe.dim(correction.poses) + spaces.ACTION_DIM
         self.action_dim = spaces.ACTION_DIM
         self._starts = starts
         self._limit = time_limit_steps
-        self._steps = torch.zeros(env.num_envs, dtype=torch.int64, device=policy.columns.device)
+        self._steps = torch.zeros(env.num_envs, dtype=torch.int64, device=policy.device)
         self.observation = self._start(torch.ones_like(self._steps, dtype=torch.bool))
 
     def step(self, residual: Tensor) -> Step:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resip_training.models.base_policy import BasePolicy
 from resip_training.rollout.episodes import BaseAgent, Outcome, run_episodes
-from resip_training.rollout.residual_env import Corrector
+from resip_training.rollout.residual_env import Correction, Corrector
 from resip_training.sim.env import AssemblyEnv
 
 #: (observation with base action) -> residual before alpha, both with leading world dimension.
@@ -19,8 +19,8 @@ Residual = Callable[[Tensor], Tensor]
 class ResidualAgent:
     """A frozen base whose actions a residual corrects, in ``num_envs`` worlds."""
 
-    def __init__(self, policy: BasePolicy, residual: Residual, alpha: float, num_envs: int) -> None:
-        self._corrector = Corrector(policy, num_envs, alpha)
+    def __init__(self, policy: BasePolicy, residual: Residual, correction: Correction, num_envs: int) -> None:
+        self._corrector = Corrector(policy, num_envs, correction)
         self._residual = residual
 
     def start(self, mask: np.ndarray, seeds: Sequence[int | None]) -> None:
@@ -33,8 +33,8 @@ class ResidualAgent:
 
 
 def evaluate_pair(
-    env: AssemblyEnv, policy: BasePolicy, residual: Residual, alpha: float, seeds: Sequence[int]
+    env: AssemblyEnv, policy: BasePolicy, residual: Residual, correction: Correction, seeds: Sequence[int]
 ) -> tuple[list[Outcome], list[Outcome]]:
     """Episodes of the base alone and of base and residual, on the same seeds and with the same noise."""
     base = run_episodes(env, BaseAgent(policy, env.num_envs), seeds)
-    return base, run_episodes(env, ResidualAgent(policy, residual, alpha, env.num_envs), seeds)
+    return base, run_episodes(env, ResidualAgent(policy, residual, correction, env.num_envs), seeds)
