@@ -285,10 +285,16 @@ def test_a_disk_that_fills_up_loses_nothing_whole(path: Path, monkeypatch: pytes
     np.testing.assert_array_equal(demos.action[5:], make_episode(2).action.astype(np.float32))
 
 
-def test_a_set_that_cannot_be_made_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_from_write(monkeypatch, 3)
-    with pytest.raises(ResipError, match="demos cannot be written"):
-        DemoWriter(path, PROVENANCE)
+def test_a_set_that_cannot_be_made_is_one_line_and_not_in_the_way_of_the_next_try(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for writes in (0, 3):
+        with monkeypatch.context() as full:
+            fail_from_write(full, writes)
+            with pytest.raises(ResipError, match="demos cannot be written"):
+                DemoWriter(path, PROVENANCE)
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    assert DemoSet(path).n_episodes == 1
 
 
 def chunks(path: Path, name: str) -> list[Path]:
@@ -337,6 +343,12 @@ def test_an_array_of_another_shape_is_named(path: Path) -> None:
         action.resize(shape)
         with pytest.raises(ResipError, match=message):
             DemoSet(path)
+    seed = zarr.open_group(path)["seed"]
+    action.resize((5, 10))
+    assert isinstance(seed, zarr.Array)
+    seed.resize((0,))
+    with pytest.raises(ResipError, match=r"seed has shape \(0,\), its episodes need \(1,\)"):
+        DemoSet(path)
 
 
 def test_an_array_whose_description_is_broken_is_damage(path: Path) -> None:

@@ -30,6 +30,7 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -105,7 +106,7 @@ class Provenance:
     Attributes:
       task: name of the assembly task, for instance ``one_leg``.
       randomness: level of the resets: ``low``, ``med`` or ``high``.
-      source: who acted: ``expert`` or ``spacemouse``.
+      source: who acted: ``expert``, ``spacemouse``, or ``published`` for the authors' sets.
       part_names: parts in the order of ``part_poses``, without the obstacle.
       simulator: settings of the simulator and the drive, plain JSON values; its ``world``, if there, is the layout
         of the simulator's states that the set holds.
@@ -146,10 +147,17 @@ class DemoWriter:
                 self._group = _open_group(self._path, "a")
                 self._check_provenance(provenance)
             else:
-                self._group = _create(self._path, provenance)
+                self._group = self._create(provenance)
         ends = _committed_ends(self._group)
         self._n_steps = int(ends[-1]) if len(ends) else 0
         self._seeds = {int(seed) for seed in _read(self._group, "seed", slice(len(ends)))}
+
+    def _create(self, provenance: Provenance) -> zarr.Group:
+        try:
+            return _create(self._path, provenance)
+        except OSError:
+            shutil.rmtree(self._path, ignore_errors=True)  # half a set would be in the way of the next try
+            raise
 
     @property
     def seeds(self) -> frozenset[int]:
@@ -540,10 +548,12 @@ def _check_arrays(path: Path, group: zarr.Group) -> None:
         if name not in shapes:
             raise ResipError(f"{path} lacks the array {name!r}: it is damaged, collect it again")
     ends = _committed_ends(group)
-    for name, trailing in _trailing(_provenance(group)).items():
-        wanted = (int(ends[-1]) if len(ends) else 0, *trailing)
-        if shapes[name][0] < wanted[0] or shapes[name][1:] != trailing:
-            raise ResipError(f"{path} is damaged: {name} has shape {shapes[name]}, its episodes need {wanted}")
+    n_steps = int(ends[-1]) if len(ends) else 0
+    wanted = {name: (n_steps, *trailing) for name, trailing in _trailing(_provenance(group)).items()}
+    wanted |= {name: (len(ends), *shapes[name][1:]) for name in _PER_EPISODE}
+    for name, shape in wanted.items():
+        if shapes[name][0] < shape[0] or shapes[name][1:] != shape[1:]:
+            raise ResipError(f"{path} is damaged: {name} has shape {shapes[name]}, its episodes need {shape}")
 
 
 def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
