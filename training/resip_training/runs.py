@@ -159,12 +159,18 @@ def read_config(run: Path) -> dict[str, Any]:
     """A run's configuration.
 
     Raises:
-      ResipError: the folder holds no run.
+      ResipError: the folder holds no run, or a damaged one.
     """
     path = run / CONFIG_FILE
     if not path.exists():
         raise ResipError(f"{run} is not a training run: it has no {CONFIG_FILE}")
-    return json.loads(path.read_text())
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ResipError(f"{path} is damaged ({error}): train again into another folder") from error
+    if not isinstance(config, dict) or not {"algorithm", "settings", "contract"} <= config.keys():
+        raise ResipError(f"{path} is not the configuration of a training run")
+    return config
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
@@ -259,9 +265,10 @@ def _loop(run: _Run, progress: Progress, task: TaskID) -> bool:
     started_at_step, start = trainer.step, began - run.elapsed_s
     with _stop_requested() as stop:
         while run.progress < 1.0 and not stop():
-            metrics = trainer.train_step(run.progress)
+            before = run.progress
+            metrics = trainer.train_step(before)
             now = time.monotonic()
-            before, run.elapsed_s = run.progress, now - start
+            run.elapsed_s = now - start
             if now - logged > _LOG_EVERY_S:
                 rate = (trainer.step - started_at_step) * trainer.samples_per_step / (now - began)
                 _log(writer, trainer.step, {**metrics, "samples_per_s": rate})
