@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from resip import spaces
 from resip.errors import ResipError
-from torch import Tensor
+from torch import Tensor, nn
 
 from resip_training.models import presets
 from resip_training.models.base_policy import BasePolicy
@@ -53,11 +53,11 @@ class Teacher:
 
     def sha256(self) -> str:
         """Hash of all weights."""
-        return _sha256(self.weights)
+        return sha256(self.weights)
 
     def base_sha256(self) -> str:
         """Hash of the base's weights."""
-        return _sha256(with_prefix(self.weights, "base."))
+        return sha256(with_prefix(self.weights, "base."))
 
 
 def is_state_run(folder: Path) -> bool:
@@ -65,14 +65,14 @@ def is_state_run(folder: Path) -> bool:
     return read_config(folder)["contract"].get("observation") == "state"
 
 
-def load_teacher(folder: Path) -> Teacher:
-    """Load the best policy of a run, or a shipped teacher.
+def load_teacher(folder: Path, device: str = "cpu") -> Teacher:
+    """Load the best policy of a run, or a shipped teacher, to act on a device of torch's.
 
     Raises:
       ResipError: no run, a damaged one, one of another kind, or one under another contract.
     """
     config = read_config(folder)
-    _check_contract(folder, config["contract"])
+    check_contract(folder, config["contract"], "state")
     if config["algorithm"] not in _ALGORITHMS:
         raise ResipError(
             f"{folder} is a run of {config['algorithm']!r}, which leaves no base with residual: "
@@ -84,17 +84,17 @@ def load_teacher(folder: Path) -> Teacher:
         weights |= prefixed("residual.", read_weights(folder, "residual."))
     base = config["base"]
     policy = presets.build(presets.config_from_json(base["policy"]), base["observation_dim"], base["columns"])
-    policy.load_state_dict(with_prefix(weights, "base."))
-    policy.eval().requires_grad_(False)
+    load_weights(folder, policy, with_prefix(weights, "base."), device)
     described = {name: base[name] for name in ("policy", "observation_dim", "columns", "task", "randomness")}
     if cloned:
         return Teacher(base["task"], base["randomness"], policy, None, 0.0, described, weights)
-    residual = _gaussian_mean(config, with_prefix(weights, "residual.actor."))
+    residual = _gaussian_mean(folder, config, with_prefix(weights, "residual.actor."), device)
     alpha = config["residual"]["alpha"]
     return Teacher(base["task"], base["randomness"], policy, residual, alpha, described, weights)
 
 
-def _sha256(weights: Mapping[str, Tensor]) -> str:
+def sha256(weights: Mapping[str, Tensor]) -> str:
+    """Hash of weights and their names."""
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(name.encode())
@@ -102,12 +102,11 @@ def _sha256(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _gaussian_mean(config: dict[str, Any], weights: dict[str, Tensor]) -> Residual:
+def _gaussian_mean(folder: Path, config: dict[str, Any], weights: dict[str, Tensor], device: str) -> Residual:
     observation_dim = config["base"]["observation_dim"] + spaces.ACTION_DIM
     settings = config["settings"]
     actor = GaussianResidual(observation_dim, settings["width"], 0.0, sees_base_action=settings["sees_base_action"])
-    actor.load_state_dict(weights)
-    actor.eval().requires_grad_(False)
+    load_weights(folder, actor, weights, device)
 
     def mean(observation: Tensor) -> Tensor:
         """The residual's mean."""
@@ -117,8 +116,30 @@ def _gaussian_mean(config: dict[str, Any], weights: dict[str, Tensor]) -> Residu
     return mean
 
 
-def _check_contract(folder: Path, recorded: dict[str, Any]) -> None:
-    for name, wanted in spaces.contract("state").items():
+def load_weights(folder: Path, module: nn.Module, weights: Mapping[str, Tensor], device: str = "cpu") -> None:
+    """Bring a run's weights into a module that acts on ``device`` and learns no more.
+
+    Raises:
+      ResipError: they are of another module, or not finite.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ResipError(f"the weights in {folder} do not fit its configuration: {reason}") from error
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise ResipError(f"the weights in {folder} are not all numbers: {broken[0]} diverged")
+    module.eval().requires_grad_(False).to(device)
+
+
+def check_contract(folder: Path, recorded: Mapping[str, Any], observation: spaces.Observation) -> None:
+    """Refuse a run that was trained under another contract than this one for such observations.
+
+    Raises:
+      ResipError: naming the field.
+    """
+    for name, wanted in spaces.contract(observation).items():
         if recorded.get(name) != wanted:
             raise ResipError(
                 f"{folder} was trained under another contract: its {name} is {recorded.get(name)!r}, here {wanted!r}"

@@ -293,18 +293,20 @@ class Evaluate:
     """Episodes to run, on as many seeds."""
     seed: Natural = 0
     """First seed; the others follow it."""
-    randomness: Randomness = "low"
-    """How far parts, obstacle and arm start from their nominal places."""
+    randomness: Randomness | None = None
+    """How far parts, obstacle and arm start from their nominal places; by default as the policy was trained."""
     threads: Count = 2
     """Threads of torch and of the simulations."""
+    device: str = "cpu"
+    """Where the physics and a policy on states run: cpu or cuda."""
     json: Path | None = None
-    """Write the figures here as well."""
+    """Write the figures here as well; those of a training run are also kept in its folder."""
 
     def run(self) -> None:
         """Run the episodes and print the success with its interval."""
         from resip_training.evaluate import evaluate
 
-        evaluate(self.checkpoint, self.episodes, self.seed, self.randomness, self.threads, self.json)
+        evaluate(self.checkpoint, self.episodes, self.seed, self.randomness, self.threads, self.device, self.json)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +28,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from resip_training.provenance import command_line, machine
 
 CONFIG_FILE: Final = "config.json"
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
@@ -247,7 +248,8 @@ def check_or_write_config(out: Path, config: dict[str, Any]) -> None:
                 )
         return
     out.mkdir(parents=True, exist_ok=True)
-    written = {**config, "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    written = {**config, "created": created, "command": command_line()}
     write_text(out / CONFIG_FILE, json.dumps(written, indent=2) + "\n")
 
 
@@ -353,7 +355,7 @@ def _save(run: _Run) -> None:
         "steps": run.trainer.step,
         "minutes": round(run.elapsed_s / 60, 2),
         "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
+        "machine": machine(),
         **run.validation,
     }
     write_text(run.out / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")

@@ -17,7 +17,7 @@ from resip_training.algorithms.residual_ppo import ResidualPPO
 from resip_training.algorithms.residual_trainer import ResidualAlgorithm, ResidualTrainer
 from resip_training.algorithms.settings import ResidualConfig, ResidualPPOConfig
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data
-from resip_training.checkpoints import load_teacher
+from resip_training.checkpoints import check_contract, load_teacher, load_weights
 from resip_training.data.images import AugmentConfig
 from resip_training.data.store import DemoSet
 from resip_training.models import presets
@@ -184,13 +184,14 @@ def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
     """Load the averaged policy of a run on images and the run's configuration.
 
     Raises:
-      ResipError: the folder holds no run, or one without a checkpoint.
+      ResipError: the folder holds no run, one without a checkpoint, a damaged one or one under another contract.
     """
     config = read_config(run)
+    check_contract(run, config["contract"], "image")
     average = read_weights(run, "average.")
     policy = DiffusionPolicy(policy_config(config["settings"]["policy"]), len(average["parts_normalizer.centre"]))
-    policy.load_state_dict(average)
-    return policy.eval(), config
+    load_weights(run, policy, average)
+    return policy, config
 
 
 def torch_device(device: str) -> str:
