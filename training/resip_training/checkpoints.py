@@ -18,7 +18,7 @@ from resip_training.models.base_policy import BasePolicy
 from resip_training.models.residual import GaussianResidual
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.teacher import Residual, ResidualAgent
-from resip_training.runs import prefixed, read_config, read_weights, with_prefix
+from resip_training.runs import CONFIG_FILE, prefixed, read_config, read_weights, with_prefix
 
 _ALGORITHMS: Final = ("bc", "residual-ppo", "residual-offpolicy")
 
@@ -61,8 +61,8 @@ class Teacher:
 
 
 def is_state_run(folder: Path) -> bool:
-    """Whether the run in ``folder`` is of a policy on states."""
-    return read_config(folder)["contract"].get("observation") == "state"
+    """Whether ``folder`` holds a run or a teacher, and of a policy on states."""
+    return (folder / CONFIG_FILE).exists() and read_config(folder)["contract"].get("observation") == "state"
 
 
 def load_teacher(folder: Path, device: str = "cpu") -> Teacher:

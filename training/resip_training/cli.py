@@ -163,6 +163,10 @@ class Play:
     """The video; by default TASK_AGENT_SEED.mp4 here, unless in the viewer."""
     viewer: bool = False
     """Open MuJoCo's viewer."""
+    show_residual: bool = False
+    """Draw what a policy on states wants: its base in red, the residual in blue, both together in green."""
+    still: Natural | None = None
+    """Write the picture after so many control steps as well, as a PNG beside the video."""
 
     def run(self) -> None:
         """Run the episode and tell how it ended."""
@@ -171,7 +175,18 @@ class Play:
         out = self.out
         if out is None and not self.viewer:
             out = Path(f"{self.task}_{Path(self.agent).name}_{self.seed}.mp4")
-        play(self.task, self.agent, self.seed, self.randomness, self.camera, out, self.visual_seed, self.viewer)
+        play(
+            self.task,
+            self.agent,
+            self.seed,
+            self.randomness,
+            self.camera,
+            out,
+            self.visual_seed,
+            self.viewer,
+            self.show_residual,
+            self.still,
+        )
 
 
 @dataclass(frozen=True)

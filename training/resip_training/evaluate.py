@@ -26,7 +26,7 @@ from resip_training.provenance import circumstances
 from resip_training.render.replay import Replay
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.episodes import run_episodes as episodes_of
-from resip_training.runs import CHECKPOINT_FILE, CONFIG_FILE, write_text
+from resip_training.runs import CHECKPOINT_FILE, write_text
 from resip_training.sim import tasks
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.task import Task
@@ -71,8 +71,7 @@ def evaluate(
     torch.set_num_threads(threads)
     began_s = time.monotonic()
     seeds = range(seed, seed + episodes)
-    on_states = (checkpoint / CONFIG_FILE).exists() and is_state_run(checkpoint)
-    measure = _evaluate_states if on_states else _evaluate_images
+    measure = _evaluate_states if is_state_run(checkpoint) else _evaluate_images
     figures = {**measure(checkpoint, seeds, randomness, threads, device), **circumstances(began_s, device)}
     text = json.dumps(figures, indent=2) + "\n"
     if json_path is not None:
@@ -86,7 +85,7 @@ def _evaluate_states(
     checkpoint: Path, seeds: Sequence[int], randomness: str | None, threads: int, device: str
 ) -> dict[str, Any]:
     teacher = load_teacher(checkpoint, torch_device(device))
-    level = _level(checkpoint, randomness, teacher.randomness)
+    level = _level(checkpoint, teacher.task, randomness, teacher.randomness)
     worlds = min(len(seeds), _MAX_STATE_ENVS)
     env = AssemblyEnv(teacher.task, worlds, level, device=device, threads=threads)
     agents: dict[str, StateAgent] = {"base": BaseAgent(teacher.policy, worlds)}
@@ -128,7 +127,7 @@ def _evaluate_images(
             f"a policy on images is evaluated on the device cpu, where the frames are rendered, not {device}"
         )
     policy = load(checkpoint)
-    level = _level(checkpoint, randomness, policy.randomness)
+    level = _level(checkpoint, policy.task, randomness, policy.randomness)
     batches = [seeds[i : i + _MAX_ENVS] for i in range(0, len(seeds), _MAX_ENVS)]
     outcomes = []
     with _progress() as progress:
@@ -153,8 +152,9 @@ def _evaluate_images(
     }
 
 
-def _level(checkpoint: Path, asked: str | None, trained_at: str) -> str:
+def _level(checkpoint: Path, task: str, asked: str | None, trained_at: str) -> str:
     """The randomness to evaluate at."""
+    tasks.randomness(tasks.get(task), asked or trained_at)
     if asked not in (None, trained_at):
         print(f"{checkpoint} was trained at {trained_at} randomness and is evaluated at {asked}")
     return asked or trained_at

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from resip import spaces
-from resip.errors import ResipError
+from resip.errors import ResipError, check_name
 from rich.progress import Progress
 
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
@@ -26,7 +26,7 @@ from resip_training.models.encoder import ViewConfig
 from resip_training.rollout.residual_env import ResidualEnv
 from resip_training.rollout.starts import Starts
 from resip_training.runs import Budget, describe, read_config, read_weights, run
-from resip_training.sim.env import AssemblyEnv
+from resip_training.sim.env import DEVICES, AssemblyEnv
 
 
 def train_images(
@@ -195,7 +195,15 @@ def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
 
 
 def torch_device(device: str) -> str:
-    """Where torch works for worlds on ``device`` (see ``env.DEVICES``)."""
+    """Where torch works for worlds on ``device`` (see ``env.DEVICES``).
+
+    Raises:
+      ResipError: unknown device, or no GPU.
+    """
+    kind = device.partition(":")[0]
+    check_name("device", kind, DEVICES)
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ResipError(f"device {device!r}: torch finds no GPU here")
     return "cpu" if device == "warp-cpu" else device
 
 
