@@ -13,13 +13,23 @@ import mujoco.viewer
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from resip import rotation, spaces
+from resip.control import panda
 from resip.errors import ResipError
 from resip_training import evaluate
 from resip_training.agents import RandomAgent, zero_agent
+from resip_training.checkpoints import load_teacher
 from resip_training.play import TILE_HEIGHT_PX, TILE_WIDTH_PX, make_agent, play
+from resip_training.render.intent import PX_PER_MM, Intent, draw
+from resip_training.render.renderer import Renderer
+from resip_training.render.replay import Replay, View
+from resip_training.rollout.episodes import observe
+from resip_training.rollout.played import TeacherAgent
 from resip_training.sim import tasks
 from resip_training.sim.env import AssemblyEnv
+from resip_training.sim.task import nominal_poses
+from tiny_runs import write_base_run, write_residual_run
 
 LIVE = np.array([0])
 STEPS = 4
@@ -76,7 +86,8 @@ def test_a_checkpoint_acts_and_must_be_of_the_task(short: None, tmp_path: Path, 
         held = torch.cat([robot_state[:, :9], -torch.ones(len(robot_state), 1)], dim=-1)
         return held.unsqueeze(1).repeat(1, 8, 1)
 
-    monkeypatch.setattr(evaluate, "load", lambda path: (predict, "peg_hole", {"prediction": 8, "action": 2}))
+    policy = evaluate.ImagePolicy(predict, "peg_hole", "low", {"prediction": 8, "action": 2}, sha256="")
+    monkeypatch.setattr(evaluate, "load", lambda path: policy)
     assert play("peg_hole", str(tmp_path), seed=3) == STEPS
     assert [shape for shape, _ in asked] == [(1, 240, 320, 3)] * (STEPS // 2)
     first = asked[0][1]
@@ -110,6 +121,107 @@ def test_one_camera_is_enough_and_it_can_be_randomised(short: None, tmp_path: Pa
     assert nominal.shape == (TILE_HEIGHT_PX, TILE_WIDTH_PX, 3)
     assert np.abs(first - again).mean() < 0.1, "the same but for what rasterising and compression round"
     assert min(np.abs(a - b).mean() for a, b in ((nominal, first), (first, other))) > 5
+
+
+# ---- what base and residual want ----
+
+
+def test_a_policy_on_states_does_what_it_does_in_an_evaluation(short: None, tmp_path: Path):
+    run = write_residual_run(tmp_path / "run")
+    played = make_agent(str(run), tasks.get("peg_hole"), seed=5)
+    evaluated = load_teacher(run).agent(1)
+    env = AssemblyEnv("peg_hole", threads=1)
+    observation, _ = env.reset(seed=5)
+    evaluated.start(LIVE == 0, [5])
+    for _ in range(STEPS):
+        action = played(env, observation, LIVE)
+        np.testing.assert_array_equal(action, evaluated.act(observe(observation)).double().numpy())
+        observation, *_ = env.step(action)
+    with pytest.raises(ResipError, match="is a policy of peg_hole, not of one_leg"):
+        make_agent(str(run), tasks.ONE_LEG, 0)
+
+
+def test_the_residual_is_what_the_base_lacks_and_a_base_alone_has_none(short: None, tmp_path: Path):
+    env = AssemblyEnv("peg_hole", threads=1)
+    observation, _ = env.reset(seed=5)
+    intents = []
+    for run in (write_base_run(tmp_path / "base"), write_residual_run(tmp_path / "run")):
+        agent = make_agent(str(run), tasks.get("peg_hole"), seed=5)
+        assert isinstance(agent, TeacherAgent)
+        action = agent(env, observation, LIVE)
+        intents.append(agent.intent)
+    alone, both = intents
+    assert set(alone.motions()) == {"base"}
+    np.testing.assert_allclose(alone.base, both.base, atol=1e-7)
+    np.testing.assert_array_equal(both.net, action[0, :3])
+    np.testing.assert_array_equal(both.fingertip, observation["robot_state"][0, :3])
+    motions = both.motions()
+    np.testing.assert_allclose(motions["base"] + motions["residual"], motions["net"], atol=1e-12)
+    assert 1e-4 < np.linalg.norm(motions["residual"]) < 0.05
+
+
+def test_a_point_is_projected_to_the_pixel_that_shows_it():
+    replay = Replay(tasks.PEG_HOLE)
+    poses = nominal_poses(tasks.PEG_HOLE)
+    replay.pose(np.array(panda.RESET_RAD), 0.065, poses.ravel())
+    peg = replay.model.body("peg").id
+    with Renderer(replay.model) as renderer:
+        for camera in ("front", "overview"):
+            column, row = replay.view(camera).project(poses[0, :3]).astype(int)
+            geom = renderer.segment(replay.data, camera)[row, column]
+            assert geom >= 0
+            assert replay.model.geom_bodyid[geom] == peg
+
+
+RED, BLUE, GREEN = np.eye(3, dtype=bool)[[0, 2, 1]]
+
+
+def painted(frame: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """Pixels whose channel of ``colour`` stands out."""
+    channels = frame.astype(int)
+    return (channels[..., colour].min(-1) - channels[..., ~colour].max(-1)) > 60
+
+
+def test_each_arrow_is_as_long_as_its_motion_at_one_scale_for_all_views():
+    forward, left = np.array([0.02, 0.0, 0.0]), np.array([0.0, -0.01, 0.0])
+    for distance_m in (0.1, 1.0):  # a camera that looks down, x to the right and y up in its picture
+        view = View(spaces.Pose(np.array([0.5, 0.0, distance_m]), np.eye(3)), 450.0, 400, 300)
+        fingertip = np.array([0.5, 0.0, 0.0])
+        frame = draw(np.zeros((300, 400, 3), np.uint8), Intent(fingertip, fingertip + forward), view)
+        assert not painted(frame, BLUE).any()
+        assert not painted(frame, GREEN).any()
+        columns = np.flatnonzero(painted(frame, RED).any(axis=0))
+        assert (columns[0], columns[-1]) == pytest.approx((200, 200 + 20 * PX_PER_MM), abs=3)
+        frame = draw(frame, Intent(fingertip, fingertip + forward, fingertip + forward + left), view)
+        rows = np.flatnonzero(painted(frame, BLUE).any(axis=1))
+        assert (rows[0], rows[-1]) == pytest.approx((150, 150 + 10 * PX_PER_MM), abs=3)
+        assert painted(frame, GREEN)[: 150 + int(10 * PX_PER_MM) + 3].any()
+
+
+def test_the_picture_shows_the_arrows_until_the_episode_is_over_and_one_of_them_is_kept(short: None, tmp_path: Path):
+    run, path = write_residual_run(tmp_path / "run"), tmp_path / "episode.mp4"
+    play("peg_hole", str(run), seed=5, cameras=("front",), out=path, show_residual=True, still=1)
+    frames = frames_of(path)
+    assert len(frames) == STEPS + 1
+    strips = [frame[:-TILE_HEIGHT_PX] for frame in frames]
+    assert all(painted(strip, RED).any() for strip in strips[:-1]), "the legend says how long each is"
+    assert not painted(strips[-1], RED).any(), "nothing is wanted any more"
+    assert painted(frames[0][-TILE_HEIGHT_PX:], RED).any()
+    still = np.asarray(Image.open(tmp_path / "episode.png"))
+    assert np.abs(still.astype(int) - frames[1]).mean() < 5, "but for compression"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"agent": "zero", "show_residual": True}, "agent 'zero' has no base to show"),
+        ({"agent": "zero", "still": STEPS + 1}, f"no still of step {STEPS + 1}: the episode ended after {STEPS}"),
+        ({"agent": "zero", "still": 1, "out": None}, "drawn in a video: say where with --out"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(short: None, tmp_path: Path, options: dict, message: str):
+    with pytest.raises(ResipError, match=message):
+        play("peg_hole", **{"out": tmp_path / "episode.mp4", "cameras": ("front",), **options})
 
 
 # ---- the viewer ----

@@ -54,26 +54,26 @@ class Teacher:
 
     def sha256(self) -> str:
         """Hash of all weights."""
-        return _sha256(self.weights)
+        return sha256(self.weights)
 
     def base_sha256(self) -> str:
         """Hash of the base's weights."""
-        return _sha256(with_prefix(self.weights, "base."))
+        return sha256(with_prefix(self.weights, "base."))
 
 
 def is_state_run(folder: Path) -> bool:
-    """Whether the run in ``folder`` is of a policy on states."""
-    return read_config(folder)["contract"].get("observation") == "state"
+    """Whether ``folder`` holds a run or a teacher, and of a policy on states."""
+    return (folder / CONFIG_FILE).exists() and read_config(folder)["contract"].get("observation") == "state"
 
 
-def load_teacher(folder: Path) -> Teacher:
-    """Load the best policy of a run, or a shipped teacher.
+def load_teacher(folder: Path, device: str = "cpu") -> Teacher:
+    """Load the best policy of a run, or a shipped teacher, to act on a device of torch's.
 
     Raises:
       ResipError: no run, a damaged one, one of another kind, or one under another contract.
     """
     config = read_config(folder)
-    _check_contract(folder, config["contract"])
+    check_contract(folder, config["contract"], "state")
     if config["algorithm"] not in ("bc", *_RESIDUALS):
         raise ResipError(
             f"{folder} is a run of {config['algorithm']!r}, which leaves no base with residual: "
@@ -83,12 +83,11 @@ def load_teacher(folder: Path) -> Teacher:
     weights = prefixed("base.", read_weights(folder, "average." if cloned else "base."))
     if not cloned:
         weights |= prefixed("residual.", read_weights(folder, "residual."))
-    if "sha256" in config and _sha256(weights) != config["sha256"]:
+    if "sha256" in config and sha256(weights) != config["sha256"]:
         raise ResipError(f"{folder} is not what was shipped: its weights have another hash than its {CONFIG_FILE} says")
     base = config["base"]
     policy = presets.build(presets.config_from_json(base["policy"]), Inputs.from_json(base["inputs"]))
-    _load(policy, with_prefix(weights, "base."), folder)
-    policy.eval().requires_grad_(False)
+    load_weights(folder, policy, with_prefix(weights, "base."), device)
     described = {name: base[name] for name in ("policy", "inputs", "task", "randomness")}
     if cloned:
         return Teacher(base["task"], base["randomness"], policy, None, Correction(0.0), described, weights)
@@ -96,23 +95,12 @@ def load_teacher(folder: Path) -> Teacher:
     correction = Correction(config["settings"]["alpha"], config["settings"]["poses"])
     observation_dim = policy.observe.dim(correction.poses) + spaces.ACTION_DIM
     residual = make_residual(config["settings"], observation_dim)
-    _load(residual, with_prefix(weights, "residual."), folder)
+    load_weights(folder, residual, with_prefix(weights, "residual."), device)
     return Teacher(base["task"], base["randomness"], policy, _acting(residual), correction, described, weights)
 
 
-def _load(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Put in the weights that the module has a place for: a residual's critic is of no use to one who acts."""
-    own = module.state_dict()
-    different = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
-    if different:
-        raise ResipError(
-            f"{folder} holds weights of another network than its {CONFIG_FILE} says ({different[0]} and "
-            f"{len(different) - 1} others differ): it was trained by another version, train again"
-        )
-    module.load_state_dict({name: weights[name] for name in own})
-
-
-def _sha256(weights: Mapping[str, Tensor]) -> str:
+def sha256(weights: Mapping[str, Tensor]) -> str:
+    """Hash of weights and their names."""
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(name.encode())
@@ -142,12 +130,38 @@ _RESIDUALS: Final = {"residual-ppo": _ActorAlone, "residual-offpolicy": _bounded
 
 
 def _acting(residual: nn.Module) -> Residual:
-    residual.eval().requires_grad_(False)
     return torch.no_grad()(residual.forward)
 
 
-def _check_contract(folder: Path, recorded: dict[str, Any]) -> None:
-    for name, wanted in spaces.contract("state").items():
+def load_weights(folder: Path, module: nn.Module, weights: Mapping[str, Tensor], device: str = "cpu") -> None:
+    """Bring a run's weights into a module that acts on ``device`` and learns no more.
+
+    Weights that it has no place for are left: a critic is of no use to one who acts.
+
+    Raises:
+      ResipError: they are of another module, or not finite.
+    """
+    own = module.state_dict()
+    different = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    if different:
+        raise ResipError(
+            f"{folder} holds weights of another network than its {CONFIG_FILE} says ({different[0]} and "
+            f"{len(different) - 1} others differ): it was trained by another version, train again"
+        )
+    broken = [name for name, value in weights.items() if not value.isfinite().all()]
+    if broken:
+        raise ResipError(f"the weights in {folder} are not all numbers: {broken[0]} diverged")
+    module.load_state_dict({name: weights[name] for name in own})
+    module.eval().requires_grad_(False).to(device)
+
+
+def check_contract(folder: Path, recorded: Mapping[str, Any], observation: spaces.Observation) -> None:
+    """Refuse a run that was trained under another contract than this one for such observations.
+
+    Raises:
+      ResipError: naming the field.
+    """
+    for name, wanted in spaces.contract(observation).items():
         if recorded.get(name) != wanted:
             raise ResipError(
                 f"{folder} was trained under another contract: its {name} is {recorded.get(name)!r}, here {wanted!r}"

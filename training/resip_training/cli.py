@@ -216,6 +216,10 @@ class Play:
     """The video; by default TASK_AGENT_SEED.mp4 here, unless in the viewer."""
     viewer: bool = False
     """Open MuJoCo's viewer."""
+    show_residual: bool = False
+    """Draw what a policy on states wants: its base in red, the residual in blue, both together in green."""
+    still: Natural | None = None
+    """Write the picture after so many control steps as well, as a PNG beside the video."""
 
     def run(self) -> None:
         """Run the episode and tell how it ended."""
@@ -224,7 +228,18 @@ class Play:
         out = self.out
         if out is None and not self.viewer:
             out = Path(f"{self.task}_{Path(self.agent).name}_{self.seed}.mp4")
-        play(self.task, self.agent, self.seed, self.randomness, self.camera, out, self.visual_seed, self.viewer)
+        play(
+            self.task,
+            self.agent,
+            self.seed,
+            self.randomness,
+            self.camera,
+            out,
+            self.visual_seed,
+            self.viewer,
+            self.show_residual,
+            self.still,
+        )
 
 
 @dataclass(frozen=True)
@@ -386,18 +401,20 @@ class Evaluate:
     """Episodes to run, on as many seeds."""
     seed: Natural = 0
     """First seed; the others follow it."""
-    randomness: Randomness = "low"
-    """How far parts, obstacle and arm start from their nominal places."""
+    randomness: Randomness | None = None
+    """How far parts, obstacle and arm start from their nominal places; by default as the policy was trained."""
     threads: Count = 2
     """Threads of torch and of the simulations."""
+    device: str = "cpu"
+    """Where the physics and a policy on states run: cpu or cuda."""
     json: Path | None = None
-    """Write the figures here as well."""
+    """Write the figures here as well; those of a training run are also kept in its folder."""
 
     def run(self) -> None:
         """Run the episodes and print the success with its interval."""
         from resip_training.evaluate import evaluate
 
-        evaluate(self.checkpoint, self.episodes, self.seed, self.randomness, self.threads, self.json)
+        evaluate(self.checkpoint, self.episodes, self.seed, self.randomness, self.threads, self.device, self.json)
 
 
 @dataclass(frozen=True)

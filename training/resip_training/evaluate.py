@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import mujoco
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from resip import spaces
-from resip.policy.artefact import MANIFEST_FILE, load_module
+from resip.errors import ResipError
+from resip.policy.artefact import MANIFEST_FILE, MODULE_FILE, load_module
 from resip.trials.statistics import Success
-from rich.progress import Progress, track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from resip_training.checkpoints import is_state_run, load_teacher
+from resip_training.checkpoints import is_state_run, load_teacher, sha256
 from resip_training.export import ExportedPolicy
+from resip_training.provenance import circumstances
 from resip_training.render.replay import Replay
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.episodes import run_episodes as episodes_of
-from resip_training.runs import CONFIG_FILE
+from resip_training.runs import CHECKPOINT_FILE, write_text
+from resip_training.sim import tasks
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.task import Task
-from resip_training.train import load_policy_of
+from resip_training.train import load_policy_of, torch_device
 
 _MAX_ENVS: Final = 8
 _MAX_STATE_ENVS: Final = 64
@@ -37,85 +43,136 @@ def evaluate(
     checkpoint: Path,
     episodes: int = 50,
     seed: int = 0,
-    randomness: str = "low",
+    randomness: str | None = None,
     threads: int = 1,
+    device: str = "cpu",
     json_path: Path | None = None,
 ) -> dict[str, Any]:
-    """Run a policy on ``episodes`` seeds from ``seed`` on, print its success and write it to ``json_path``.
+    """Run a policy on ``episodes`` seeds from ``seed`` on, and print its success; a base with residual beside its base.
+
+    The figures are written to ``json_path``, and into the folder of a training run, where `resip report` finds them.
 
     Args:
-      checkpoint: a training run, or an exported model folder.
+      checkpoint: a training run, a shipped teacher, or an exported model folder.
       episodes: number of trials.
       seed: first seed.
-      randomness: of the resets.
+      randomness: of the resets; by default that which the policy was trained at.
       threads: of torch and of the simulation.
+      device: where the physics and a policy on states run, one of ``env.DEVICES``.
       json_path: file for the figures.
 
     Returns:
       The figures: ``success`` and how it was measured.
 
     Raises:
-      ResipError: neither a run nor a model, unknown randomness, or no GL to render with.
+      ResipError: neither a run nor a model, a damaged one or one of another contract, unknown randomness or device,
+        or no GL to render with.
     """
     torch.set_num_threads(threads)
-    if (checkpoint / CONFIG_FILE).exists() and is_state_run(checkpoint):
-        return evaluate_states(checkpoint, episodes, seed, randomness, threads, json_path)
-    predict, task, horizons = load(checkpoint)
-    seeds = list(range(seed, seed + episodes))
-    batches = [seeds[i : i + _MAX_ENVS] for i in range(0, episodes, _MAX_ENVS)]
-    outcomes = [
-        outcome
-        for batch in track(batches, f"evaluate {task}")
-        for outcome in run_episodes(predict, task, randomness, batch, horizons, threads)
-    ]
-    success = Success.of(outcomes, seeds)
-    print(f"{checkpoint} on {task} ({randomness}), training environment: {success}")
-    figures = {
-        "task": task,
-        "randomness": randomness,
-        "checkpoint": str(checkpoint),
-        "success": success.as_json(),
-        "settings": {"environment": "training", "drive": "impedance", "action_horizon": horizons["action"]},
-    }
+    began_s = time.monotonic()
+    seeds = range(seed, seed + episodes)
+    measure = _evaluate_states if is_state_run(checkpoint) else _evaluate_images
+    figures = {**measure(checkpoint, seeds, randomness, threads, device), **circumstances(began_s, device)}
+    text = json.dumps(figures, indent=2) + "\n"
     if json_path is not None:
-        json_path.write_text(json.dumps(figures, indent=2) + "\n")
+        json_path.write_text(text)
+    if (checkpoint / CHECKPOINT_FILE).exists():
+        write_text(checkpoint / f"evaluation_{figures['randomness']}_{seed}_{episodes}.json", text)
     return figures
 
 
-def evaluate_states(
-    checkpoint: Path, episodes: int, seed: int, randomness: str, threads: int, json_path: Path | None
+def _evaluate_states(
+    checkpoint: Path, seeds: Sequence[int], randomness: str | None, threads: int, device: str
 ) -> dict[str, Any]:
-    """Do what ``evaluate`` does for a policy on states; one with a residual is measured beside its base alone."""
-    teacher = load_teacher(checkpoint)
-    seeds = range(seed, seed + episodes)
-    worlds = min(episodes, _MAX_STATE_ENVS)
-    env = AssemblyEnv(teacher.task, worlds, randomness, threads=threads)
+    teacher = load_teacher(checkpoint, torch_device(device))
+    level = _level(checkpoint, teacher.task, randomness, teacher.randomness)
+    worlds = min(len(seeds), _MAX_STATE_ENVS)
+    env = AssemblyEnv(teacher.task, worlds, level, device=device, threads=threads)
     agents: dict[str, StateAgent] = {"base": BaseAgent(teacher.policy, worlds)}
     if teacher.residual is not None:
         agents["base and residual"] = teacher.agent(worlds)
-    figures: dict[str, Any] = {"task": teacher.task, "randomness": randomness, "checkpoint": str(checkpoint)}
     outcomes = {}
-    with Progress() as progress:
+    with _progress() as progress:
         for name, agent in agents.items():
-            bar = progress.add_task(f"evaluate {teacher.task}, {name}", total=episodes)
+            bar = progress.add_task(f"evaluate {teacher.task}, {name}", total=len(seeds))
             outcomes[name] = episodes_of(env, agent, seeds, lambda _, bar=bar: progress.advance(bar))
     env.close()
-    for name, ended in outcomes.items():
-        print(f"{checkpoint} on {teacher.task} ({randomness}), {name}: {Success.of([o.success for o in ended], seeds)}")
-    last = outcomes[list(agents)[-1]]
-    figures |= {
-        "success": Success.of([o.success for o in last], seeds).as_json(),
-        "steps_of_a_success": _median([o.steps for o in last if o.success]),
+    successes = {name: Success.of([one.success for one in ended], seeds) for name, ended in outcomes.items()}
+    for name, success in successes.items():
+        print(f"{checkpoint} on {teacher.task} ({level}), {name}: {success}")
+    ended = outcomes[list(agents)[-1]]
+    figures: dict[str, Any] = {
+        "task": teacher.task,
+        "randomness": level,
+        "trained_at": teacher.randomness,
+        "checkpoint": str(checkpoint),
         "sha256": teacher.sha256(),
-        "settings": {"environment": "training", "drive": "impedance", "worlds": worlds, "threads": threads},
+        "success": successes[list(agents)[-1]].as_json(),
+        "steps_of_a_success": _median([one.steps for one in ended if one.success]),
+        "settings": {**_settings(env.task, device), "worlds": worlds, "threads": threads},
     }
     if teacher.residual is not None:
-        base = outcomes["base"]
-        figures["base_success"] = Success.of([o.success for o in base], seeds).as_json()
-        figures["only_base_succeeds"] = sum(b.success and not a.success for a, b in zip(last, base, strict=True))
-    if json_path is not None:
-        json_path.write_text(json.dumps(figures, indent=2) + "\n")
+        pairs = [(alone.success, both.success) for alone, both in zip(outcomes["base"], ended, strict=True)]
+        figures["base_success"] = successes["base"].as_json()
+        figures["only_base_succeeds"] = sum(alone and not both for alone, both in pairs)
+        figures["only_with_residual_succeeds"] = sum(both and not alone for alone, both in pairs)
     return figures
+
+
+def _evaluate_images(
+    checkpoint: Path, seeds: Sequence[int], randomness: str | None, threads: int, device: str
+) -> dict[str, Any]:
+    if device != "cpu":
+        raise ResipError(
+            f"a policy on images is evaluated on the device cpu, where the frames are rendered, not {device}"
+        )
+    policy = load(checkpoint)
+    level = _level(checkpoint, policy.task, randomness, policy.randomness)
+    batches = [seeds[i : i + _MAX_ENVS] for i in range(0, len(seeds), _MAX_ENVS)]
+    outcomes = []
+    with _progress() as progress:
+        bar = progress.add_task(f"evaluate {policy.task}", total=len(seeds))
+        for batch in batches:
+            outcomes += run_episodes(policy.predict, policy.task, level, list(batch), policy.horizons, threads)
+            progress.advance(bar, len(batch))
+    success = Success.of(outcomes, seeds)
+    print(f"{checkpoint} on {policy.task} ({level}), training environment: {success}")
+    return {
+        "task": policy.task,
+        "randomness": level,
+        "trained_at": policy.randomness,
+        "checkpoint": str(checkpoint),
+        "sha256": policy.sha256,
+        "success": success.as_json(),
+        "settings": {
+            **_settings(tasks.get(policy.task), device),
+            "threads": threads,
+            "action_horizon": policy.horizons["action"],
+        },
+    }
+
+
+def _level(checkpoint: Path, task: str, asked: str | None, trained_at: str) -> str:
+    """The randomness to evaluate at."""
+    tasks.randomness(tasks.get(task), asked or trained_at)
+    if asked not in (None, trained_at):
+        print(f"{checkpoint} was trained at {trained_at} randomness and is evaluated at {asked}")
+    return asked or trained_at
+
+
+def _settings(task: Task, device: str) -> dict[str, Any]:
+    return {
+        "environment": "training",
+        "drive": "impedance",
+        "simulator": f"mujoco {mujoco.__version__}",
+        "timestep_s": task.timestep_s,
+        "max_steps": task.max_steps,
+        "device": device,
+    }
+
+
+def _progress() -> Progress:
+    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def _median(values: list[int]) -> float | None:
@@ -183,15 +240,37 @@ class PolicyAgent:
         self._replay.close()
 
 
-def load(checkpoint: Path) -> tuple[Predict, str, dict[str, int]]:
-    """A policy in its exported form, its task and horizons, from a model folder or a training run.
+@dataclass(frozen=True)
+class ImagePolicy:
+    """A policy on images in its exported form, and what it was made for.
+
+    Attributes:
+      predict: the exported module's signature.
+      task: that it was trained on.
+      randomness: of its demonstrations.
+      horizons: ``prediction`` and ``action``.
+      sha256: of its weights, or of the exported file.
+    """
+
+    predict: Predict
+    task: str
+    randomness: str
+    horizons: dict[str, int]
+    sha256: str
+
+
+def load(checkpoint: Path) -> ImagePolicy:
+    """Load a policy on images from a model folder or a training run.
 
     Raises:
       ResipError: the folder is neither.
     """
     if (checkpoint / MANIFEST_FILE).exists():
         module, manifest = load_module(checkpoint)
-        return module, manifest["task"], manifest["horizons"]
+        level = manifest["data"]["provenance"]["randomness"]
+        return ImagePolicy(module, manifest["task"], level, manifest["horizons"], manifest["sha256"][MODULE_FILE])
     policy, config = load_policy_of(checkpoint)
     horizons = {"prediction": policy.config.prediction_horizon, "action": policy.config.action_horizon}
-    return ExportedPolicy(policy).eval(), config["data"]["provenance"]["task"], horizons
+    made_from = config["data"]["provenance"]
+    predict = ExportedPolicy(policy).eval()
+    return ImagePolicy(predict, made_from["task"], made_from["randomness"], horizons, sha256(policy.state_dict()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +28,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+
+from resip_training.provenance import command_line, machine
 
 CONFIG_FILE: Final = "config.json"
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
@@ -159,12 +160,18 @@ def read_config(run: Path) -> dict[str, Any]:
     """A run's configuration.
 
     Raises:
-      ResipError: the folder holds no run.
+      ResipError: the folder holds no run, or a damaged one.
     """
     path = run / CONFIG_FILE
     if not path.exists():
         raise ResipError(f"{run} is not a training run: it has no {CONFIG_FILE}")
-    return json.loads(path.read_text())
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise ResipError(f"{path} is damaged ({error}): train again into another folder") from error
+    if not isinstance(config, dict) or not {"algorithm", "settings", "contract"} <= config.keys():
+        raise ResipError(f"{path} is not the configuration of a training run")
+    return config
 
 
 def read_metrics(run: Path) -> dict[str, Any]:
@@ -241,7 +248,8 @@ def check_or_write_config(out: Path, config: dict[str, Any]) -> None:
                 )
         return
     out.mkdir(parents=True, exist_ok=True)
-    written = {**config, "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    written = {**config, "created": created, "command": command_line()}
     write_text(out / CONFIG_FILE, json.dumps(written, indent=2) + "\n")
 
 
@@ -259,9 +267,10 @@ def _loop(run: _Run, progress: Progress, task: TaskID) -> bool:
     started_at_step, start = trainer.step, began - run.elapsed_s
     with _stop_requested() as stop:
         while run.progress < 1.0 and not stop():
-            metrics = trainer.train_step(run.progress)
+            before = run.progress
+            metrics = trainer.train_step(before)
             now = time.monotonic()
-            before, run.elapsed_s = run.progress, now - start
+            run.elapsed_s = now - start
             if now - logged > _LOG_EVERY_S:
                 rate = (trainer.step - started_at_step) * trainer.samples_per_step / (now - began)
                 _log(writer, trainer.step, {**metrics, "samples_per_s": rate})
@@ -346,7 +355,7 @@ def _save(run: _Run) -> None:
         "steps": run.trainer.step,
         "minutes": round(run.elapsed_s / 60, 2),
         "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
+        "machine": machine(),
         **run.validation,
     }
     write_text(run.out / METRICS_FILE, json.dumps(metrics, indent=2) + "\n")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from resip import spaces
-from resip.errors import ResipError
+from resip.errors import ResipError, check_name
 from rich.progress import Progress
 
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
@@ -18,7 +18,7 @@ from resip_training.algorithms.residual_ppo import ResidualPPO
 from resip_training.algorithms.residual_trainer import ResidualAlgorithm, ResidualTrainer
 from resip_training.algorithms.settings import ResidualConfig, ResidualOffPolicyConfig, ResidualPPOConfig
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data
-from resip_training.checkpoints import load_teacher
+from resip_training.checkpoints import check_contract, load_teacher, load_weights
 from resip_training.data.images import AugmentConfig
 from resip_training.data.store import DemoSet
 from resip_training.models import presets
@@ -28,7 +28,7 @@ from resip_training.rollout.demonstrations import demonstrated_transitions
 from resip_training.rollout.residual_env import Correction, ResidualEnv
 from resip_training.rollout.starts import Starts
 from resip_training.runs import Budget, describe, read_config, read_weights, run
-from resip_training.sim.env import AssemblyEnv
+from resip_training.sim.env import DEVICES, AssemblyEnv
 
 
 def train_images(
@@ -212,17 +212,26 @@ def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
     """Load the averaged policy of a run on images and the run's configuration.
 
     Raises:
-      ResipError: the folder holds no run, or one without a checkpoint.
+      ResipError: the folder holds no run, one without a checkpoint, a damaged one or one under another contract.
     """
     config = read_config(run)
+    check_contract(run, config["contract"], "image")
     average = read_weights(run, "average.")
     policy = DiffusionPolicy(policy_config(config["settings"]["policy"]), len(average["parts_normalizer.centre"]))
-    policy.load_state_dict(average)
-    return policy.eval(), config
+    load_weights(run, policy, average)
+    return policy, config
 
 
 def torch_device(device: str) -> str:
-    """Where torch works for worlds on ``device`` (see ``env.DEVICES``)."""
+    """Where torch works for worlds on ``device`` (see ``env.DEVICES``).
+
+    Raises:
+      ResipError: unknown device, or no GPU.
+    """
+    kind = device.partition(":")[0]
+    check_name("device", kind, DEVICES)
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ResipError(f"device {device!r}: torch finds no GPU here")
     return "cpu" if device == "warp-cpu" else device
 
 

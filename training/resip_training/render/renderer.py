@@ -64,6 +64,11 @@ class Renderer:
         self._textures_changed = False
 
     @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the images."""
+        return self._rect.width, self._rect.height
+
+    @property
     def shadows(self) -> bool:
         """Whether shadows are drawn."""
         return bool(self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW])

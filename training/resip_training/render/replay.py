@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import mujoco
@@ -14,6 +15,23 @@ from resip_training.render.renderer import Renderer
 from resip_training.sim import scene
 from resip_training.sim.appearance import Appearance, Appearances
 from resip_training.sim.task import Task
+
+
+@dataclass(frozen=True)
+class View:
+    """How a camera saw a pose."""
+
+    camera: spaces.Pose
+    """Base frame; columns of the matrix: right, up, backward."""
+    focal_px: float
+    width_px: int
+    height_px: int
+
+    def project(self, point_m: NDArray[Any]) -> NDArray[np.float64]:
+        """Pixel (column, row) of a point ``(3,)`` in the base frame that lies before the camera."""
+        right_m, up_m, backward_m = self.camera.matrix.T @ (point_m - self.camera.position)
+        centre = np.array([self.width_px / 2, self.height_px / 2])
+        return centre + self.focal_px / -backward_m * np.array([right_m, -up_m])
 
 
 class Replay:
@@ -67,6 +85,14 @@ class Replay:
         """One frame ``(height, width, 3)``."""
         self.pose(joints_rad, width_m, part_poses)
         return self._renderer.render(self.data, camera)
+
+    def view(self, camera: str) -> View:
+        """How ``camera`` sees the pose last asked for."""
+        i = self.model.camera(camera).id
+        width_px, height_px = self._renderer.size_px
+        focal_px = height_px / (2 * np.tan(np.deg2rad(self.model.cam_fovy[i]) / 2))
+        pose = spaces.Pose(self.data.cam_xpos[i].copy(), self.data.cam_xmat[i].reshape(3, 3).copy())
+        return View(pose, float(focal_px), width_px, height_px)
 
     def pose(self, joints_rad: NDArray[Any], width_m: float, part_poses: NDArray[Any]) -> None:
         """Put arm, fingers, parts and obstacle of ``data`` in place: ``(7,)``, width, ``(7 * (parts + 1),)``."""

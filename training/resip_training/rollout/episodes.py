@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from resip import arrays
 from torch import Tensor
 
 from resip_training.models.base_policy import BasePolicy
@@ -65,8 +66,8 @@ def run_episodes(
     """Run one episode for each seed, as many at once as the environment has worlds.
 
     Args:
-      env: on the CPU; its worlds are reset.
-      agent: made for as many worlds.
+      env: on any device; its worlds are reset.
+      agent: made for as many worlds, on the same device.
       seeds: of the episodes.
       on_outcome: called as each ends.
 
@@ -78,24 +79,23 @@ def run_episodes(
     steps, rewards = np.zeros(n, dtype=int), np.zeros(n)
     outcomes: dict[int, Outcome] = {}
     idle = np.ones(n, dtype=bool)
-    seen: Tensor | None = None
+    observation: dict[str, Any] = {}
     while len(outcomes) < len(seeds):
         starting = np.zeros(n, dtype=bool)
         for i in np.flatnonzero(idle)[: len(waiting)]:
             running[i], starting[i], idle[i] = waiting.pop(), True, False
         if starting.any():
             world_seeds = [int(s) if start else None for s, start in zip(running, starting, strict=True)]
-            seen = observe(env.reset(seed=world_seeds, options={"reset_mask": starting})[0])
+            observation, _ = env.reset(seed=world_seeds, options={"reset_mask": starting})
             agent.start(starting, world_seeds)
             steps[starting], rewards[starting] = 0, 0.0
-        assert seen is not None
-        actions = agent.act(seen).double().numpy()
+        actions = arrays.like(agent.act(observe(observation)), observation["robot_state"])
         observation, reward, terminated, truncated, info = env.step(actions)
-        seen = observe(observation)
+        reward, success, over = map(arrays.to_host, (reward, info["success"], terminated | truncated))
         steps += 1
         rewards += reward
-        for i in np.flatnonzero((terminated | truncated) & ~idle):
-            outcome = Outcome(int(running[i]), bool(info["success"][i]), int(steps[i]), float(rewards[i]))
+        for i in np.flatnonzero(over & ~idle):
+            outcome = Outcome(int(running[i]), bool(success[i]), int(steps[i]), float(rewards[i]))
             outcomes[outcome.seed], idle[i] = outcome, True
             on_outcome(outcome)
     return [outcomes[seed] for seed in seeds]

@@ -23,6 +23,11 @@ class ResidualAgent:
         self._corrector = Corrector(policy, num_envs, correction)
         self._residual = residual
 
+    @property
+    def base_action(self) -> Tensor:
+        """What the base wanted ``(n, 10)`` where the agent acted last."""
+        return self._corrector.base_action
+
     def start(self, mask: np.ndarray, seeds: Sequence[int | None]) -> None:
         """Begin episodes in the worlds where ``mask`` holds."""
         self._corrector.start(mask, seeds)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any, Final
+from typing import Final
 
 import matplotlib as mpl
 import numpy as np
@@ -13,37 +12,20 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 
 from resip import rotation, spaces
+from resip.page import INK, PLOT_STYLE, svg
 from resip.trials.timeline import Timeline, Track
 
 Array = NDArray[np.float64]
 
 COMMANDED: Final = "#d9480f"
 REACHED: Final = "#1c6dd0"
-_INK: Final = "#3d4650"
-_GRID: Final = "#e6eaee"
 _ROUNDING_S: Final = 1e-6  # stamps are equal to within it
 _MAX_POINTS: Final = 700  # more than a screen has pixels for
-_STYLE: Final[dict[Any, Any]] = {
-    "svg.fonttype": "none",  # text stays text, in the page's font
-    "font.family": "sans-serif",
-    "font.size": 9.0,
-    "axes.edgecolor": "#c3cad1",
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "text.color": _INK,
-    "axes.grid": True,
-    "grid.color": _GRID,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.4,
-}
 
 
 def pose_plot(trial: Timeline) -> str:
     """Draw x, y, z commanded and reached, the distance and angle between them, and the gripper, over time."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(PLOT_STYLE):
         figure = Figure(figsize=(11.0, 5.4), layout=ConstrainedLayoutEngine(h_pad=0.1))
         axes = figure.subplots(2, 3, sharex=True)
         for i, name in enumerate("xyz"):
@@ -55,7 +37,7 @@ def pose_plot(trial: Timeline) -> str:
         axes[0, 0].set_xlim(0.0, max(trial.duration_s, 0.1))
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _draw_axis(axis: Axes, trial: Timeline, index: int, name: str) -> None:
@@ -72,8 +54,8 @@ def _draw_errors(distance_axis: Axes, angle_axis: Axes, trial: Timeline) -> None
     distance_axis.set_title("distance to the command (mm)", loc="left", fontsize=9)
     angle_axis.set_title("angle to the command (deg)", loc="left", fontsize=9)
     times_s, distance_m, angle_rad = tracking_errors(trial)
-    distance_axis.plot(times_s, 1e3 * distance_m, color=_INK, linewidth=1.0)
-    angle_axis.plot(times_s, np.rad2deg(angle_rad), color=_INK, linewidth=1.0)
+    distance_axis.plot(times_s, 1e3 * distance_m, color=INK, linewidth=1.0)
+    angle_axis.plot(times_s, np.rad2deg(angle_rad), color=INK, linewidth=1.0)
     distance_axis.set_ylim(bottom=0.0)
     angle_axis.set_ylim(bottom=0.0)
 
@@ -111,10 +93,3 @@ def _draw_gripper(axis: Axes, trial: Timeline) -> None:
 def _thin(track: Track) -> Track:
     stride = max(1, len(track.times_s) // _MAX_POINTS)
     return Track(track.times_s[::stride], track.values[::stride])
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]

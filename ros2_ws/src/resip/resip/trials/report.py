@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 from rich.console import Console
 from rich.progress import track
 
-from resip import spaces
+from resip import page, spaces
 from resip.recording.reader import Bag, BagError
 from resip.trials import measure, plots, records, timeline, video
 from resip.trials.records import Outcome, TrialSet
@@ -82,11 +80,7 @@ def report(directories: Sequence[Path], out: Path | None = None) -> None:
 
 
 def _render(views: list[SetView]) -> str:
-    source = resources.files("resip.trials").joinpath(_TEMPLATE).read_text()
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters["percent"] = lambda value: f"{100 * value:.0f} %"
-    environment.filters["figure"] = _figure
-    return environment.from_string(source).render(sets=views, latency_names=measure.LATENCIES)
+    return page.render("resip.trials", _TEMPLATE, sets=views, latency_names=measure.LATENCIES)
 
 
 def _set_view(trials: TrialSet, max_video_bytes: int) -> SetView:
@@ -135,8 +129,3 @@ def _stage_times(trials: TrialSet) -> list[tuple[str, float]]:
         for stage in outcome.stages:
             totals[stage["name"]] = totals.get(stage["name"], 0.0) + stage["end_s"] - stage["start_s"]
     return [(name, total / len(ran)) for name, total in totals.items()]
-
-
-def _figure(value: float) -> str:
-    """Three significant digits, without exponents."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
