@@ -16,9 +16,10 @@ def base() -> DiffusionBase:
 
 
 def actions(chunks: ChunkedBase, steps: int) -> torch.Tensor:
+    seen = torch.randn(WORLDS, OBSERVATION_DIM, generator=torch.Generator().manual_seed(0))
     out = []
     for _ in range(steps):
-        out.append(chunks.action(torch.zeros(WORLDS, OBSERVATION_DIM)).clone())
+        out.append(chunks.action(seen).clone())
         chunks.advance()
     return torch.stack(out)
 
