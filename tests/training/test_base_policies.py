@@ -278,7 +278,7 @@ def test_the_loss_of_act_is_the_l1_error_and_ten_times_the_divergence() -> None:
     for policy in (weighted, alone):
         torch.manual_seed(3)
         losses.append(policy.loss(observation, chunks))
-    state = weighted.normalized_observation(observation)[:, : spaces.STATE_DIM]
+    state = weighted.features(observation)[:, : spaces.STATE_DIM]
     chunk = weighted.chunk_normalizer.normalize(chunks, observation[:, : spaces.STATE_DIM])
     mean, log_variance = weighted.style_encoder(state, chunk)
     style = torch.distributions.Normal(mean, (log_variance / 2).exp())

@@ -19,7 +19,7 @@ from resip_training.models.offpolicy_residual import OffPolicyResidual
 from resip_training.models.residual import GaussianResidual
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.teacher import Residual, ResidualAgent
-from resip_training.runs import prefixed, read_config, read_weights, with_prefix
+from resip_training.runs import CONFIG_FILE, prefixed, read_config, read_weights, with_prefix
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,33 @@ def load_teacher(folder: Path) -> Teacher:
     weights = prefixed("base.", read_weights(folder, "average." if cloned else "base."))
     if not cloned:
         weights |= prefixed("residual.", read_weights(folder, "residual."))
+    if "sha256" in config and _sha256(weights) != config["sha256"]:
+        raise ResipError(f"{folder} is not what was shipped: its weights have another hash than its {CONFIG_FILE} says")
     base = config["base"]
     policy = presets.build(presets.config_from_json(base["policy"]), base["observation_dim"], base["columns"])
-    policy.load_state_dict(with_prefix(weights, "base."))
+    _load(policy, with_prefix(weights, "base."), folder)
     policy.eval().requires_grad_(False)
     described = {name: base[name] for name in ("policy", "observation_dim", "columns", "task", "randomness")}
     if cloned:
         return Teacher(base["task"], base["randomness"], policy, None, 0.0, described, weights)
-    residual = _acting(_RESIDUALS[config["algorithm"]](config, with_prefix(weights, "residual.")))
+    make_residual = _RESIDUALS[config["algorithm"]]
+    observation_dim = policy.feature_dim + spaces.ACTION_DIM
+    residual = make_residual(config["settings"], observation_dim)
+    _load(residual, with_prefix(weights, "residual."), folder)
     alpha = config["residual"]["alpha"]
-    return Teacher(base["task"], base["randomness"], policy, residual, alpha, described, weights)
+    return Teacher(base["task"], base["randomness"], policy, _acting(residual), alpha, described, weights)
+
+
+def _load(module: nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Put in the weights that the module has a place for: a residual's critic is of no use to one who acts."""
+    own = module.state_dict()
+    different = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    if different:
+        raise ResipError(
+            f"{folder} holds weights of another network than its {CONFIG_FILE} says ({different[0]} and "
+            f"{len(different) - 1} others differ): it was trained by another version, train again"
+        )
+    module.load_state_dict({name: weights[name] for name in own})
 
 
 def _sha256(weights: Mapping[str, Tensor]) -> str:
@@ -101,30 +118,25 @@ def _sha256(weights: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _gaussian_mean(config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-    settings = config["settings"]
-    actor = GaussianResidual(
-        _observation_dim(config), settings["width"], 0.0, sees_base_action=settings["sees_base_action"]
+class _ActorAlone(nn.Module):
+    """PPO's residual without its critic, under the names that its weights have."""
+
+    def __init__(self, settings: dict[str, Any], observation_dim: int) -> None:
+        super().__init__()
+        seen = settings["sees_base_action"]
+        self.actor = GaussianResidual(observation_dim, settings["width"], settings["log_std"], sees_base_action=seen)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        return self.actor(observation)
+
+
+def _bounded(settings: dict[str, Any], observation_dim: int) -> nn.Module:
+    return OffPolicyResidual(
+        observation_dim, spaces.ACTION_DIM, settings["width"], settings["critics"], settings["max_q"]
     )
-    actor.load_state_dict(with_prefix(weights, "actor."))
-    return actor
 
 
-def _bounded(config: dict[str, Any], weights: dict[str, Tensor]) -> nn.Module:
-    settings = config["settings"]
-    residual = OffPolicyResidual(
-        _observation_dim(config), spaces.ACTION_DIM, settings["width"], settings["critics"], settings["max_q"]
-    )
-    residual.load_state_dict(weights)
-    return residual
-
-
-_RESIDUALS: Final = {"residual-ppo": _gaussian_mean, "residual-offpolicy": _bounded}
-
-
-def _observation_dim(config: dict[str, Any]) -> int:
-    """Of the residual: the base's, and the base's action."""
-    return config["base"]["observation_dim"] + spaces.ACTION_DIM
+_RESIDUALS: Final = {"residual-ppo": _ActorAlone, "residual-offpolicy": _bounded}
 
 
 def _acting(residual: nn.Module) -> Residual:

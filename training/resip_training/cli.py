@@ -402,20 +402,31 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Export:
-    """Export a run's policy: TorchScript, manifest and golden input and output."""
+    """Ship a run's policy: one on images as TorchScript with a manifest, one on states as a teacher's folder."""
 
     checkpoint: Positional[Path]
     """Folder of a training run."""
-    dataset: Path
-    """Demonstrations that it was trained on; the golden input is one of their observations."""
     out: Path
     """Folder of the exported model, such as models/one_leg."""
+    dataset: Path | None = None
+    """Of a policy on images: what it was trained on; the golden input is one of those observations."""
+    evaluation: tuple[Path, ...] = ()
+    """Of a policy on states: files of `resip evaluate --json`, for its card."""
 
     def run(self) -> None:
         """Write the model."""
-        from resip_training.export import export_policy
+        from resip.errors import ResipError
 
-        export_policy(self.checkpoint, self.dataset, self.out)
+        from resip_training.checkpoints import is_state_run
+        from resip_training.export import export_policy
+        from resip_training.export_teacher import export_teacher
+
+        if is_state_run(self.checkpoint):
+            export_teacher(self.checkpoint, self.out, self.evaluation)
+        elif self.dataset is None:
+            raise ResipError(f"{self.checkpoint} is a policy on images: give the --dataset that it was trained on")
+        else:
+            export_policy(self.checkpoint, self.dataset, self.out)
 
 
 @dataclass(frozen=True)

@@ -83,13 +83,18 @@ class BasePolicy(nn.Module, ABC):
         self.action_normalizer.fit(actions.flatten(0, 1))
         self.chunk_normalizer.fit(observation[:, : spaces.STATE_DIM], actions)
 
-    def normalized_observation(self, observation: Tensor) -> Tensor:
-        """Normalise and clamp whole observations ``(B, D)``."""
-        return self.observation_normalizer.normalize(observation).clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+    def features(self, observation: Tensor) -> Tensor:
+        """What networks are shown of observations ``(B, D)``: normalised and clamped, ``(B, feature_dim)``."""
+        shown = self.observation_normalizer.normalize(observation).clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+        shown = shown[:, self.columns]
+        if not self.relations_dim:
+            return shown
+        relations = self.relation_normalizer.normalize(relative_poses(observation[:, self.columns]))
+        return torch.cat([shown, relations.clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)], dim=-1)
 
     def loss(self, observation: Tensor, actions: Tensor) -> Tensor:
         """Of predicting the chunks ``(B, T_p, 10)`` from the observations ``(B, D)``, both in physical units."""
-        return self.chunk_loss(self._features(observation), self._encode(actions, observation))
+        return self.chunk_loss(self.features(observation), self._encode(actions, observation))
 
     def sample(self, observation: Tensor, noise: Tensor) -> Tensor:
         """Predict absolute actions.
@@ -101,7 +106,7 @@ class BasePolicy(nn.Module, ABC):
         Returns:
           Actions ``(B, T_p, 10)``, physical units.
         """
-        return self._decode(self.predict(self._features(observation), noise), observation)
+        return self._decode(self.predict(self.features(observation), noise), observation)
 
     @abstractmethod
     def chunk_loss(self, features: Tensor, chunk: Tensor) -> Tensor:
@@ -110,13 +115,6 @@ class BasePolicy(nn.Module, ABC):
     @abstractmethod
     def predict(self, features: Tensor, noise: Tensor) -> Tensor:
         """The network's normalised chunk ``(B, T_p, 10)`` from normalised features ``(B, feature_dim)``."""
-
-    def _features(self, observation: Tensor) -> Tensor:
-        shown = self.normalized_observation(observation)[:, self.columns]
-        if not self.relations_dim:
-            return shown
-        relations = self.relation_normalizer.normalize(relative_poses(observation[:, self.columns]))
-        return torch.cat([shown, relations.clamp(-OBSERVATION_LIMIT, OBSERVATION_LIMIT)], dim=-1)
 
     def _encode(self, actions: Tensor, observation: Tensor) -> Tensor:
         if self.relative:

@@ -25,7 +25,7 @@ class Step:
       terminated: ``(n,)``, all is assembled, or a part fell, or the physics failed.
       truncated: ``(n,)``, out of time.
       success: ``(n,)``, all is assembled.
-      next_observation: ``(n, D + 10)``, what was seen then, before finished worlds were started again.
+      next_observation: ``(n, observation_dim)``, what was seen then, before finished worlds were started again.
     """
 
     reward: Tensor
@@ -36,9 +36,9 @@ class Step:
 
 
 def residual_observation(policy: BasePolicy, seen: Tensor, base_action: Tensor) -> Tensor:
-    """Normalised state, clamped, and normalised base action ``(n, D + 10)``."""
+    """What a residual is shown: what the base is shown of ``seen`` ``(n, D)``, and the base's normalised action."""
     base = policy.action_normalizer.normalize(base_action)
-    return torch.cat([policy.normalized_observation(seen), base], dim=-1)
+    return torch.cat([policy.features(seen), base], dim=-1)
 
 
 class Corrector:
@@ -57,7 +57,7 @@ class Corrector:
         self.base_action = torch.zeros(num_envs, spaces.ACTION_DIM)
 
     def observation(self, seen: Tensor) -> Tensor:
-        """Normalised state, clamped, and normalised base action ``(n, D + 10)`` for what is seen ``(n, D)``."""
+        """What a residual is shown of ``seen`` ``(n, D)``, with the base's present actions in it."""
         self.base_action = self.chunks.action(seen)
         return residual_observation(self.policy, seen, self.base_action)
 
@@ -88,7 +88,7 @@ class ResidualEnv:
     ) -> None:
         self.env, self.num_envs, self.alpha = env, env.num_envs, alpha
         self.corrector = Corrector(policy, env.num_envs, alpha)
-        self.observation_dim = len(policy.observation_normalizer.centre) + spaces.ACTION_DIM
+        self.observation_dim = policy.feature_dim + spaces.ACTION_DIM
         self.action_dim = spaces.ACTION_DIM
         self._starts = starts
         self._limit = time_limit_steps
