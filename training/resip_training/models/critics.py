@@ -33,7 +33,7 @@ class CriticEnsemble(nn.Module):
         hidden = inputs.expand(self.members if chosen is None else len(chosen), *inputs.shape)
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if layer > 0:
-                hidden = torch.nn.functional.layer_norm(hidden, (self.width,)).relu()
+                hidden = torch.nn.functional.layer_norm(hidden, (self.width,)).relu_()
             if chosen is not None:
                 weight, bias = weight[chosen], bias[chosen]
             hidden = torch.baddbmm(bias, hidden, weight)

@@ -65,7 +65,7 @@ class ChunkedBase:
         self._chunk.copy_(state["chunk"])
         self._next.copy_(state["next"])
         for generator, saved in zip(self._generators, state["generators"], strict=True):
-            generator.set_state(saved.clone())
+            generator.set_state(saved.clone())  # torch (2.13) reads a row that is a view from the wrong place
 
     def _noise(self, worlds: Tensor) -> Tensor:
         shape = self.policy.noise_shape

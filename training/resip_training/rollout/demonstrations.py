@@ -33,8 +33,9 @@ def demonstrated_transitions(
     Raises:
       ResipError: no demonstration succeeded.
     """
-    seen = torch.cat([torch.from_numpy(demos.robot_state), torch.from_numpy(demos.part_poses)], dim=-1)
-    action, reward = torch.from_numpy(demos.action), torch.from_numpy(demos.reward)
+    device = policy.device
+    seen = torch.cat([torch.from_numpy(demos.robot_state), torch.from_numpy(demos.part_poses)], dim=-1).to(device)
+    action, reward = torch.from_numpy(demos.action).to(device), torch.from_numpy(demos.reward)
     pieces = []
     for rows, seed, success in zip(demos.episodes, demos.seeds, demos.success, strict=True):
         if success:
@@ -42,7 +43,7 @@ def demonstrated_transitions(
             observation = residual_observation(policy, seen[rows], base, correction.poses)
             residual = (action[rows] - base) / policy.action_normalizer.half_range / correction.alpha
             limited = residual.clamp(-RESIDUAL_LIMIT, RESIDUAL_LIMIT)
-            pieces.append(episode_transitions(observation, limited, reward[rows], n_steps, discount))
+            pieces.append(episode_transitions(observation.cpu(), limited.cpu(), reward[rows], n_steps, discount))
     if not pieces:
         raise ResipError(f"{demos.path} holds no successful demonstration to learn from")
     return Transitions.joined(pieces)
@@ -53,5 +54,5 @@ def _planned(policy: BasePolicy, seen: Tensor, seed: int) -> Tensor:
     """The base's actions ``(T, 10)`` along an episode ``(T, D)``, chunk after chunk."""
     starts = seen[:: policy.action_horizon]
     noise = torch.randn(len(starts), *policy.noise_shape, generator=torch.Generator().manual_seed(seed))
-    chunks = policy.sample(starts.to(policy.device), noise.to(policy.device))
-    return chunks[:, : policy.action_horizon].flatten(0, 1)[: len(seen)].cpu()
+    chunks = policy.sample(starts, noise.to(starts.device))
+    return chunks[:, : policy.action_horizon].flatten(0, 1)[: len(seen)]
