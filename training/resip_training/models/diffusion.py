@@ -34,7 +34,8 @@ class DiffusionConfig(BaseConfig):
     """
 
     backbone: Backbone = "mlp"
-    width: int = 384
+    prediction_horizon: int = 16
+    width: int = 256
     blocks: int = 4
     unet: UnetConfig = field(default_factory=UnetConfig)
     diffusion_steps: int = 100
