@@ -12,6 +12,7 @@ from resip import spaces
 from resip.errors import ResipError
 from rich.progress import Progress
 
+from resip_training import distributed
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
 from resip_training.algorithms.residual_ppo import ResidualPPO
 from resip_training.algorithms.residual_trainer import ResidualAlgorithm, ResidualTrainer
@@ -105,7 +106,12 @@ def train_bc(
         "randomness": demos.provenance["randomness"],
     }
     description = describe("bc", settings, spaces.contract("state"), base=base, data=described(demos))
-    return run(out, description, lambda _: StateBCTrainer(config, data, device), budget or Budget())
+
+    def make_trainer(_: Progress) -> StateBCTrainer:
+        """Bring the data to the device and begin."""
+        return StateBCTrainer(config, data, distributed.own_device(device))
+
+    return run(out, description, make_trainer, budget or Budget(), parallel=True)
 
 
 def train_residual_ppo(
