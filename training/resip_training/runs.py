@@ -152,6 +152,7 @@ def run(
             raise ResipError(f"{config['algorithm']} trains in one process: start it without a launcher")
         if distributed.is_first():
             check_or_write_config(out, config)
+        multiply_fast()
         return _run(out, make_trainer, budget)
 
 
@@ -168,6 +169,15 @@ def _run(out: Path, make_trainer: Callable[[Progress], Trainer], budget: Budget)
         raise SystemExit(130)
     console.print(f"{out}: " + ", ".join(f"{name} {value}" for name, value in metrics.items()))
     return metrics
+
+
+def multiply_fast() -> None:
+    """Let oneDNN multiply matrices on the CPU, twice as fast as what torch uses by itself on AMD's.
+
+    torch asks oneDNN only where bfloat16 may be used inside. CPUs that have units for that (AMX) do, and add up in
+    float32, as GPUs do in TF32; all others compute in float32 as before.
+    """
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # pyright: ignore[reportAttributeAccessIssue] (not in its types)
 
 
 def describe(algorithm: str, settings: Mapping[str, Any], contract: Mapping[str, Any], **others: Any) -> dict[str, Any]:
@@ -282,8 +292,8 @@ def _loop(run: _Run, progress: Progress, task: TaskID) -> bool:
     logged_s = saved_s = run.elapsed_s
     with _stop_requested() as stop:
         while run.progress < 1.0 and not distributed.anyone(stop()):
-            metrics = trainer.train_step(run.progress)
             before = run.progress
+            metrics = trainer.train_step(before)
             run.elapsed_s = elapsed_before_s + distributed.of_first(time.monotonic() - began)
             if run.elapsed_s - logged_s > _LOG_EVERY_S:
                 samples = (trainer.step - started_at_step) * trainer.samples_per_step

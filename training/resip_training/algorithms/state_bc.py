@@ -143,7 +143,7 @@ class StateBCTrainer:
         self.policy.fit(self._observation[rows], self._action[self._chunks[rows]])
         self.average = copy.deepcopy(self.policy).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
     def train_step(self, progress: float) -> Figures:
@@ -212,5 +212,5 @@ class StateBCTrainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        for averaged, current in zip(self.average.parameters(), self.policy.parameters(), strict=True):
-            averaged.lerp_(current, 1 - decay)
+        averaged, current = list(self.average.parameters()), list(self.policy.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
