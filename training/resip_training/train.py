@@ -127,7 +127,16 @@ def train_residual_ppo(
     """Learn a residual on a base policy with PPO, or go on with an interrupted run; see `_train_residual`."""
     config = config or ResidualPPOConfig()
     return _train_residual(
-        "residual-ppo", base, out, dataset, budget, threads, device, config, lambda env: ResidualPPO(config, env)
+        "residual-ppo",
+        base,
+        out,
+        dataset,
+        budget,
+        threads,
+        device,
+        config,
+        lambda env: ResidualPPO(config, env),
+        parallel=True,
     )
 
 
@@ -141,6 +150,8 @@ def _train_residual(
     device: str,
     config: ResidualConfig,
     make_algorithm: Callable[[ResidualEnv], ResidualAlgorithm],
+    *,
+    parallel: bool = False,
 ) -> dict[str, Any]:
     """Learn a residual on the base policy of a run of behaviour cloning.
 
@@ -154,6 +165,7 @@ def _train_residual(
       device: where both run.
       config: settings.
       make_algorithm: makes what learns.
+      parallel: whether processes can share it, each with worlds of its own.
 
     Raises:
       ResipError: no base policy there, demonstrations of another task, or the folder holds another run.
@@ -174,16 +186,17 @@ def _train_residual(
 
     def make_trainer(_: Progress) -> ResidualTrainer:
         """Build the worlds and begin."""
-        env = AssemblyEnv(teacher.task, config.num_envs, teacher.randomness, device=device, threads=threads)
-        starts = Starts(config.num_envs, config.seed, config.along_demonstrations, demos, env.worlds.snapshot())
+        num_envs, own_device = distributed.share(config.num_envs, "worlds"), distributed.own_device(device)
+        env = AssemblyEnv(teacher.task, num_envs, teacher.randomness, device=own_device, threads=threads)
+        starts = Starts(num_envs, config.seed, config.along_demonstrations, demos, env.worlds.snapshot())
         limit_steps = round(config.time_limit * env.task.max_steps)
-        residual_env = ResidualEnv(env, teacher.policy.to(torch_device(device)), config.alpha, starts, limit_steps)
+        residual_env = ResidualEnv(env, teacher.policy.to(torch_device(own_device)), config.alpha, starts, limit_steps)
         validation_worlds = min(config.num_envs, config.validation_episodes)
         validation_env = AssemblyEnv(teacher.task, validation_worlds, teacher.randomness, threads=threads)
         algorithm = make_algorithm(residual_env)
         return ResidualTrainer(algorithm, residual_env, validation_env, config)
 
-    return run(out, description, make_trainer, budget or Budget())
+    return run(out, description, make_trainer, budget or Budget(), parallel=parallel)
 
 
 def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
