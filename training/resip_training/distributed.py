@@ -27,8 +27,8 @@ _PATIENCE: Final = timedelta(hours=12)
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Meet the other processes of the launcher, if there are any."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    """Meet the other processes of the launcher, if there are any; once met, they stay together within another."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield
         return
     distributed.init_process_group(timeout=_PATIENCE)  # gloo for tensors on the CPU, NCCL for those on GPUs

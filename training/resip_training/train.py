@@ -192,7 +192,9 @@ def _train_residual(
         limit_steps = round(config.time_limit * env.task.max_steps)
         residual_env = ResidualEnv(env, teacher.policy.to(torch_device(own_device)), config.alpha, starts, limit_steps)
         validation_worlds = min(config.num_envs, config.validation_episodes)
-        validation_env = AssemblyEnv(teacher.task, validation_worlds, teacher.randomness, threads=threads)
+        validation_env = AssemblyEnv(
+            teacher.task, validation_worlds, teacher.randomness, device=own_device, threads=threads
+        )
         algorithm = make_algorithm(residual_env)
         return ResidualTrainer(algorithm, residual_env, validation_env, config)
 

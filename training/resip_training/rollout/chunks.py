@@ -66,7 +66,7 @@ class ChunkedBase:
         self._chunk.copy_(state["chunk"])
         self._next.copy_(state["next"])
         for generator, saved in zip(self._generators, state["generators"], strict=True):
-            generator.set_state(saved)
+            generator.set_state(saved.clone())
 
     def _noise(self, worlds: Tensor) -> Tensor:
         shape = self.policy.noise_shape
