@@ -128,9 +128,9 @@ def diverged(run: Path) -> None:
     ("damage", "message"),
     [
         (other_contract, "was trained under another contract: its control_hz is 20.0, here 10.0"),
-        (other_network, "do not fit its configuration: size mismatch"),
+        (other_network, "weights of another network"),
         (cut_off, r"best.safetensors is damaged"),
-        (diverged, r"are not all numbers: mean.0.bias diverged"),
+        (diverged, r"are not all numbers: actor.mean.0.bias diverged"),
         (lambda run: altered(run, algorithm="dagger"), "is a run of 'dagger'"),
         (lambda run: (run / CONFIG_FILE).unlink(), "is not a training run: it has no config.json"),
     ],

@@ -489,6 +489,26 @@ class BenchSim:
 
 
 @dataclass(frozen=True)
+class BenchBC:
+    """Measure how fast states are cloned, beside robomimic's loader and loop with a network of the same size."""
+
+    dataset: Positional[Path]
+    """Demonstrations that `resip collect` recorded."""
+    updates: Count = 200
+    """Updates that are timed in each turn."""
+    repeats: Count = 5
+    """Turns of each program."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Measure and print a table."""
+        from resip_training.bench.bc import bench_bc
+
+        bench_bc(self.dataset, self.updates, self.repeats, self.json)
+
+
+@dataclass(frozen=True)
 class BenchGpu:
     """Measure how fast the physics runs on a GPU, and how sound it stays there."""
 
@@ -577,6 +597,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "export": Export,
     "parity": Parity,
     "bench sim": BenchSim,
+    "bench bc": BenchBC,
     "bench gpu": BenchGpu,
     "bench soak": BenchSoak,
     "validate sim": ValidateSim,

@@ -3,6 +3,9 @@
 A run's folder holds ``config.json`` (what decides its result), ``checkpoint.safetensors`` (everything that a resumed
 run needs), ``best.safetensors`` (the weights that validated best, where an algorithm tells), ``metrics.json`` and
 TensorBoard files.
+
+Several processes may share a run (see `distributed`): the first one decides when it validates, saves and ends. Each
+reads the checkpoint when it is resumed, so hosts share the folder.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from resip_training import distributed
 from resip_training.provenance import command_line, machine
 
 CONFIG_FILE: Final = "config.json"
@@ -38,6 +42,8 @@ METRICS_FILE: Final = "metrics.json"
 
 _SAVE_EVERY_S: Final = 120.0
 _LOG_EVERY_S: Final = 1.0
+
+Figures = Mapping[str, float | Tensor]
 
 
 class Trainer(Protocol):
@@ -55,19 +61,19 @@ class Trainer(Protocol):
     samples_per_step: int
     validations: int
 
-    def train_step(self, progress: float) -> dict[str, float]:
+    def train_step(self, progress: float) -> Figures:
         """Do one update, or one round of acting and updates.
 
         Args:
           progress: how much of the run is done, 0 to 1.
 
         Returns:
-          What is logged, by name.
+          What is logged, by name; numbers may stay on a GPU, which is only waited for when they are shown.
         """
         ...
 
     def validate(self) -> dict[str, float]:
-        """Measure where the run is; ``improved`` (1 or 0) says that the weights are the best so far."""
+        """Measure where the run is, in the first process; ``improved`` (1 or 0): the weights are the best so far."""
         ...
 
     def weights(self) -> dict[str, Tensor]:
@@ -117,7 +123,12 @@ class _Run:
 
 
 def run(
-    out: Path, config: dict[str, Any], make_trainer: Callable[[Progress], Trainer], budget: Budget
+    out: Path,
+    config: dict[str, Any],
+    make_trainer: Callable[[Progress], Trainer],
+    budget: Budget,
+    *,
+    parallel: bool = False,
 ) -> dict[str, Any]:
     """Train in the folder ``out``, or go on with what is there.
 
@@ -126,27 +137,47 @@ def run(
       config: what decides the result, plain JSON values; see `describe`.
       make_trainer: brings data into memory, showing that, and makes the algorithm.
       budget: how long; a finished run can be prolonged by a larger one.
+      parallel: whether processes can share the trainer's work.
 
     Returns:
       The figures of the run: steps, minutes, and those of its validation.
 
     Raises:
-      ResipError: the folder holds another run, or a damaged checkpoint, or the disk is full.
+      ResipError: the folder holds another run, or a damaged checkpoint, or the disk is full, or several processes
+        were started for an algorithm that takes one.
       SystemExit: stopped by a signal, and saved.
     """
-    check_or_write_config(out, config)
-    console = Console()
+    with distributed.joined():
+        if distributed.count() > 1 and not parallel:
+            raise ResipError(f"{config['algorithm']} trains in one process: start it without a launcher")
+        if distributed.is_first():
+            check_or_write_config(out, config)
+        multiply_fast()
+        return _run(out, make_trainer, budget)
+
+
+def _run(out: Path, make_trainer: Callable[[Progress], Trainer], budget: Budget) -> dict[str, Any]:
+    console = Console(quiet=not distributed.is_first())
     with _progress(console) as progress:
         run = _Run(make_trainer(progress), out, budget)
         _resume(run)
         task = progress.add_task("training", total=1.0, note="")
         finished = _loop(run, progress, task)
-    metrics = _finish(run)
+    metrics = _finish(run, finished)
     if not finished:
         console.print(f"stopped at step {run.trainer.step} and saved: the same command goes on from there")
         raise SystemExit(130)
     console.print(f"{out}: " + ", ".join(f"{name} {value}" for name, value in metrics.items()))
     return metrics
+
+
+def multiply_fast() -> None:
+    """Let oneDNN multiply matrices on the CPU, twice as fast as what torch uses by itself on AMD's.
+
+    torch asks oneDNN only where bfloat16 may be used inside. CPUs that have units for that (AMX) do, and add up in
+    float32, as GPUs do in TF32; all others compute in float32 as before.
+    """
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # pyright: ignore[reportAttributeAccessIssue] (not in its types)
 
 
 def describe(algorithm: str, settings: Mapping[str, Any], contract: Mapping[str, Any], **others: Any) -> dict[str, Any]:
@@ -262,54 +293,60 @@ def write_text(path: Path, text: str) -> None:
 def _loop(run: _Run, progress: Progress, task: TaskID) -> bool:
     """Train until the budget is used or a signal asks to stop; say whether the budget is used."""
     trainer = run.trainer
-    writer = SummaryWriter(str(run.out / "tensorboard"))
-    began = logged = saved = time.monotonic()
-    started_at_step, start = trainer.step, began - run.elapsed_s
+    writer = SummaryWriter(str(run.out / "tensorboard")) if distributed.is_first() else None
+    began = time.monotonic()
+    started_at_step, elapsed_before_s = trainer.step, run.elapsed_s
+    logged_s = saved_s = run.elapsed_s
     with _stop_requested() as stop:
-        while run.progress < 1.0 and not stop():
+        while run.progress < 1.0 and not distributed.anyone(stop()):
             before = run.progress
             metrics = trainer.train_step(before)
-            now = time.monotonic()
-            run.elapsed_s = now - start
-            if now - logged > _LOG_EVERY_S:
-                rate = (trainer.step - started_at_step) * trainer.samples_per_step / (now - began)
+            run.elapsed_s = elapsed_before_s + distributed.of_first(time.monotonic() - began)
+            if run.elapsed_s - logged_s > _LOG_EVERY_S:
+                samples = (trainer.step - started_at_step) * trainer.samples_per_step
+                rate = samples / (run.elapsed_s - elapsed_before_s)
                 _log(writer, trainer.step, {**metrics, "samples_per_s": rate})
                 progress.update(task, completed=run.progress, note=_note(run, metrics, rate))
-                logged = now
+                logged_s = run.elapsed_s
             if int(run.progress * trainer.validations) > int(before * trainer.validations):
                 _validate(run, writer)
                 progress.console.print(_milestone(run, metrics))
-            if time.monotonic() - saved > _SAVE_EVERY_S:
+            if run.elapsed_s - saved_s > _SAVE_EVERY_S:
                 _save(run)
-                saved = time.monotonic()
-    writer.close()
+                saved_s = run.elapsed_s
+    if writer is not None:
+        writer.close()
     return run.progress >= 1.0
 
 
 def _validate(run: _Run, writer: SummaryWriter | None = None) -> None:
+    if not distributed.is_first():
+        return
     run.validation = run.trainer.validate()
-    if writer is not None:
-        _log(writer, run.trainer.step, {f"validation/{name}": v for name, v in run.validation.items()})
+    _log(writer, run.trainer.step, {f"validation/{name}": v for name, v in run.validation.items()})
     if run.validation.get("improved"):
         save_tensors(run.out / BEST_FILE, run.trainer.weights(), {"step": str(run.trainer.step)})
 
 
-def _finish(run: _Run) -> dict[str, Any]:
-    """Validate, unless that was just done, and save; return the figures."""
-    if run.progress < 1.0 or not run.validation:
+def _finish(run: _Run, finished: bool) -> dict[str, Any]:
+    """Validate a finished run, unless that was just done, and save; return the figures.
+
+    One that was stopped is saved at once: a launcher soon kills what it has stopped.
+    """
+    if finished and not run.validation:
         _validate(run)
     _save(run)
     return read_metrics(run.out)
 
 
-def _note(run: _Run, metrics: dict[str, float], rate: float) -> str:
+def _note(run: _Run, metrics: Figures, rate: float) -> str:
     left_s = run.elapsed_s * (1 / max(run.progress, 1e-6) - 1)
     figures = {**metrics, **run.validation}
     shown = ", ".join(f"{name} {figures[name]:.4g}" for name in list(figures)[:3])
     return f"{run.trainer.step} {run.trainer.unit}, {rate:.0f} samples/s, {shown}, {left_s / 60:.1f} min left"
 
 
-def _milestone(run: _Run, metrics: dict[str, float]) -> str:
+def _milestone(run: _Run, metrics: Figures) -> str:
     figures = ", ".join(f"{name} {value:.4g}" for name, value in {**metrics, **run.validation}.items())
     return f"{run.progress:4.0%} {run.trainer.step} {run.trainer.unit}, {run.elapsed_s / 60:.1f} min: {figures}"
 
@@ -319,7 +356,9 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console)
 
 
-def _log(writer: SummaryWriter, step: int, values: dict[str, float]) -> None:
+def _log(writer: SummaryWriter | None, step: int, values: Figures) -> None:
+    if writer is None:
+        return
     for name, value in values.items():
         writer.add_scalar(name, value, step)
 
@@ -349,8 +388,11 @@ def _resume(run: _Run) -> None:
 
 
 def _save(run: _Run) -> None:
+    tensors = run.trainer.tensors()  # of all processes
+    if not distributed.is_first():
+        return
     metadata = {"step": str(run.trainer.step), "elapsed_s": repr(run.elapsed_s)}
-    save_tensors(run.out / CHECKPOINT_FILE, run.trainer.tensors(), metadata)
+    save_tensors(run.out / CHECKPOINT_FILE, tensors, metadata)
     metrics = {
         "steps": run.trainer.step,
         "minutes": round(run.elapsed_s / 60, 2),

@@ -12,6 +12,7 @@ from resip import spaces
 from resip.errors import ResipError, check_name
 from rich.progress import Progress
 
+from resip_training import distributed
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
 from resip_training.algorithms.residual_offpolicy import ResidualOffPolicy
 from resip_training.algorithms.residual_ppo import ResidualPPO
@@ -106,7 +107,12 @@ def train_bc(
         "randomness": demos.provenance["randomness"],
     }
     description = describe("bc", settings, spaces.contract("state"), base=base, data=described(demos))
-    return run(out, description, lambda _: StateBCTrainer(config, data, device), budget or Budget())
+
+    def make_trainer(_: Progress) -> StateBCTrainer:
+        """Bring the data to the device and begin."""
+        return StateBCTrainer(config, data, distributed.own_device(device))
+
+    return run(out, description, make_trainer, budget or Budget(), parallel=True)
 
 
 def train_residual_ppo(
@@ -122,7 +128,16 @@ def train_residual_ppo(
     """Learn a residual on a base policy with PPO, or go on with an interrupted run; see `_train_residual`."""
     config = config or ResidualPPOConfig()
     return _train_residual(
-        "residual-ppo", base, out, dataset, budget, threads, device, config, lambda env: ResidualPPO(config, env)
+        "residual-ppo",
+        base,
+        out,
+        dataset,
+        budget,
+        threads,
+        device,
+        config,
+        lambda env: ResidualPPO(config, env),
+        parallel=True,
     )
 
 
@@ -163,6 +178,8 @@ def _train_residual(
     device: str,
     config: ResidualConfig,
     make_algorithm: Callable[[ResidualEnv], ResidualAlgorithm],
+    *,
+    parallel: bool = False,
 ) -> dict[str, Any]:
     """Learn a residual on the base policy of a run of behaviour cloning.
 
@@ -176,6 +193,7 @@ def _train_residual(
       device: where both run.
       config: settings.
       make_algorithm: makes what learns.
+      parallel: whether processes can share it, each with worlds of its own.
 
     Raises:
       ResipError: no base policy there, demonstrations of another task, or the folder holds another run.
@@ -195,17 +213,20 @@ def _train_residual(
 
     def make_trainer(_: Progress) -> ResidualTrainer:
         """Build the worlds and begin."""
-        env = AssemblyEnv(teacher.task, config.num_envs, teacher.randomness, device=device, threads=threads)
-        starts = Starts(config.num_envs, config.seed, config.along_demonstrations, demos, env.worlds.snapshot())
+        num_envs, own_device = distributed.share(config.num_envs, "worlds"), distributed.own_device(device)
+        env = AssemblyEnv(teacher.task, num_envs, teacher.randomness, device=own_device, threads=threads)
+        starts = Starts(num_envs, config.seed, config.along_demonstrations, demos, env.worlds.snapshot())
         correction = Correction(config.alpha, config.poses)
         limit_steps = round(config.time_limit * env.task.max_steps)
-        residual_env = ResidualEnv(env, teacher.policy.to(torch_device(device)), correction, starts, limit_steps)
+        residual_env = ResidualEnv(env, teacher.policy.to(torch_device(own_device)), correction, starts, limit_steps)
         validation_worlds = min(config.num_envs, config.validation_episodes)
-        validation_env = AssemblyEnv(teacher.task, validation_worlds, teacher.randomness, threads=threads)
+        validation_env = AssemblyEnv(
+            teacher.task, validation_worlds, teacher.randomness, device=own_device, threads=threads
+        )
         algorithm = make_algorithm(residual_env)
         return ResidualTrainer(algorithm, residual_env, validation_env, config)
 
-    return run(out, description, make_trainer, budget or Budget())
+    return run(out, description, make_trainer, budget or Budget(), parallel=parallel)
 
 
 def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:

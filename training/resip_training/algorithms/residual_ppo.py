@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from resip_training import distributed
 from resip_training.algorithms.gae import advantages
 from resip_training.algorithms.settings import ResidualPPOConfig
 from resip_training.models.residual import Critic, GaussianResidual
@@ -75,6 +76,10 @@ class _Rollout:
 class ResidualPPO:
     """The algorithm: rollouts in a `ResidualEnv`, then epochs over them.
 
+    Processes that share a run have worlds of their own, and everything else in common: minibatches are drawn of the
+    steps of all worlds, and each process adds the gradient of those that it has. Single numbers of a step (values,
+    rewards, ends) are brought together; observations stay where they were made.
+
     Args:
       config: settings.
       env: where it acts.
@@ -107,7 +112,7 @@ class ResidualPPO:
     @property
     def steps_per_iteration(self) -> int:
         """Control steps of a rollout, of all worlds together."""
-        return self.config.rollout_steps * self.env.num_envs
+        return self.config.rollout_steps * self.env.num_envs * distributed.count()
 
     def weights(self) -> dict[str, Tensor]:
         """Of actor and critic."""
@@ -138,14 +143,13 @@ class ResidualPPO:
     def _collect(self) -> tuple[_Rollout, dict[str, float]]:
         env, model = self.env, self.model
         rows: list[tuple[Tensor, ...]] = []
-        episodes = successes = 0.0
+        worlds = env.num_envs * distributed.count()
+        ends = torch.zeros(2, device=env.observation.device)  # of episodes, and of those that succeeded
         for _ in range(self.config.rollout_steps):
             observation = env.observation
             distribution = model.actor.distribution(observation)
-            noise = torch.randn(
-                observation.shape[0], env.action_dim, generator=self._generator, device=observation.device
-            )
-            residual = distribution.mean + distribution.stddev * noise
+            noise = torch.randn(worlds, env.action_dim, generator=self._generator, device=observation.device)
+            residual = distribution.mean + distribution.stddev * distributed.own_rows(noise)
             log_prob = distribution.log_prob(residual).sum(-1)
             step = env.step(residual)
             ended = step.terminated | step.truncated
@@ -162,32 +166,40 @@ class ResidualPPO:
                     ended,
                 )
             )
-            episodes += float(ended.sum())
-            successes += float((ended & step.success).sum())
+            ends += torch.stack([ended.sum(), (ended & step.success).sum()])
+        episodes, successes = distributed.added_up(ends).tolist()
         outcome = {"training_success": successes / max(episodes, 1.0), "episodes": episodes}
         return _Rollout(*(torch.stack(column) for column in zip(*rows, strict=True))), outcome
 
     def _update(self, rollout: _Rollout, progress: float) -> dict[str, float]:
         config = self.config
-        reward = self._reward_scale.normalized(rollout.reward) if config.normalize_reward else rollout.reward
-        advantage = advantages(
-            reward, rollout.value, rollout.next_value, rollout.terminated, rollout.ended, config.discount, config.trace
-        ).flatten()
-        target = advantage + rollout.value.flatten()
+        numbers = (rollout.reward, rollout.value, rollout.next_value, rollout.terminated, rollout.ended)
+        reward, value, next_value, terminated, ended = (distributed.gathered(column, dim=1) for column in numbers)
+        if config.normalize_reward:
+            reward = self._reward_scale.normalized(reward)
+        advantage = advantages(reward, value, next_value, terminated, ended, config.discount, config.trace).flatten()
+        target = advantage + value.flatten()
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
         observation, residual = rollout.observation.flatten(0, 1), rollout.residual.flatten(0, 1)
         log_prob = rollout.log_prob.flatten()
         self._set_rates(progress)
         actor_learns = self.iteration >= config.critic_first
-        divergence, figures = 0.0, {}
-        for epoch in range(config.epochs):
+        divergence, epochs, figures = 0.0, 0.0, {}
+        for _ in range(config.epochs):
             for rows in torch.randperm(len(target), generator=self._generator, device=target.device).chunk(
                 config.minibatches
             ):
+                here, places = self._own(rows)
                 figures = self._minibatch(
-                    observation[rows], residual[rows], log_prob[rows], advantage[rows], target[rows], actor_learns
+                    observation[places],
+                    residual[places],
+                    log_prob[places],
+                    advantage[here],
+                    target[here],
+                    len(rows),
+                    actor_learns,
                 )
-            figures["epochs"] = epoch + 1.0
+            epochs += 1.0
             if actor_learns:
                 divergence = self._divergence(observation, residual, log_prob)
                 if divergence > config.kl_stop:
@@ -195,12 +207,14 @@ class ResidualPPO:
         if actor_learns and config.kl_step > 0:
             self._follow(divergence)
         variance = target.var()
-        explained = 1 - (target - rollout.value.flatten()).var() / variance if variance > 0 else torch.zeros(())
-        return figures | {
+        explained = 1 - (target - value.flatten()).var() / variance if variance > 0 else torch.zeros(())
+        losses = {name: float(distributed.added_up(loss)) for name, loss in figures.items()}
+        return losses | {
+            "epochs": epochs,
             "kl": divergence,
             "actor_rate": self.actor_rate,
             "explained_variance": float(explained),
-            "residual_mean": float(self.act(observation).abs().mean()),
+            "residual_mean": _mean(self.act(observation).abs()),
         }
 
     def _minibatch(
@@ -210,23 +224,35 @@ class ResidualPPO:
         log_prob: Tensor,
         advantage: Tensor,
         target: Tensor,
+        size: int,
         actor_learns: bool,
-    ) -> dict[str, float]:
+    ) -> dict[str, Tensor]:
+        """Learn from this process's rows of a minibatch of ``size``; their parts of the losses."""
         config = self.config
-        value_loss = 0.5 * torch.nn.functional.mse_loss(self.model.critic(observation), target)
+        value_loss = 0.5 * (self.model.critic(observation) - target).square().sum() / size
         self._descend(self.critic_optimizer, self.model.critic, config.value_weight * value_loss)
         if not actor_learns:
-            return {"value_loss": value_loss.item()}
+            return {"value_loss": value_loss.detach()}
         new = self.model.actor.distribution(observation).log_prob(residual).sum(-1)
         ratio = (new - log_prob).exp()
         clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
-        policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).mean()
+        policy_loss = -torch.minimum(ratio * advantage, clipped * advantage).sum() / size
         self._descend(self.actor_optimizer, self.model.actor, policy_loss)
-        return {"value_loss": value_loss.item(), "policy_loss": policy_loss.item()}
+        return {"value_loss": value_loss.detach(), "policy_loss": policy_loss.detach()}
+
+    def _own(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Those among rows of all worlds' steps ``(T, N)`` that were made here, and their rows in these ``(T, n)``."""
+        if distributed.count() == 1:
+            return rows, rows
+        worlds = distributed.own(self.env.num_envs)
+        step, world = rows // (len(worlds) * distributed.count()), rows % (len(worlds) * distributed.count())
+        here = (world >= worlds.start) & (world < worlds.stop)
+        return rows[here], (step * len(worlds) + world - worlds.start)[here]
 
     def _descend(self, optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        distributed.add_up_gradients(module)
         torch.nn.utils.clip_grad_norm_(module.parameters(), self.config.clip_norm)
         optimizer.step()
 
@@ -234,7 +260,7 @@ class ResidualPPO:
     def _divergence(self, observation: Tensor, residual: Tensor, log_prob: Tensor) -> float:
         """KL divergence of the new policy from the one that acted, estimated as ``(r - 1) - log r``."""
         log_ratio = self.model.actor.distribution(observation).log_prob(residual).sum(-1) - log_prob
-        return float((log_ratio.exp() - 1 - log_ratio).mean())
+        return _mean(log_ratio.exp() - 1 - log_ratio)
 
     def _follow(self, divergence: float) -> None:
         if divergence > 1.5 * self.config.kl_step:
@@ -256,3 +282,8 @@ class ResidualPPO:
     def _optimizer(self, module: nn.Module, rate: float) -> torch.optim.AdamW:
         learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
         return torch.optim.AdamW(learned, lr=rate, eps=1e-5, weight_decay=1e-6)
+
+
+def _mean(values: Tensor) -> float:
+    """Over all processes, of which each has as many."""
+    return float(distributed.added_up(values.mean()) / distributed.count())

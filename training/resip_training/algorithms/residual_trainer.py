@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final, Protocol
 
 import torch
@@ -72,10 +73,12 @@ class ResidualTrainer:
         self._base_successes = self._best = -1  # not measured yet
 
     def train_step(self, progress: float) -> dict[str, float]:
-        """One iteration of the algorithm."""
+        """One iteration of the algorithm; ``simulation_share`` is the worlds' part of its wall time."""
+        began_s, simulated_s = time.perf_counter(), self._env.simulation_s
         figures = self._algorithm.iterate(progress)
+        spent_s = time.perf_counter() - began_s
         self.step += self._algorithm.steps_per_iteration
-        return figures
+        return {**figures, "simulation_share": (self._env.simulation_s - simulated_s) / spent_s}
 
     def validate(self) -> dict[str, float]:
         """Base alone and base with residual on the same seeds.

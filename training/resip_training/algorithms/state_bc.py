@@ -1,6 +1,6 @@
 """Behaviour cloning of a base policy from states (paper 3.1, Table 3).
 
-The optimiser's random draws come from one generator that a checkpoint carries, so a resumed run repeats what an
+Every update's random draws follow from the run's seed and the update's number, so a resumed run repeats what an
 uninterrupted one would have done.
 """
 
@@ -17,6 +17,7 @@ from resip import spaces
 from resip.errors import ResipError
 from torch import Tensor
 
+from resip_training import distributed
 from resip_training.algorithms.bc import part_columns
 from resip_training.data.store import DemoSet
 from resip_training.data.windows import chunk_rows, split_episodes, steps_of
@@ -24,7 +25,7 @@ from resip_training.models import presets
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.diffusion import DiffusionConfig
 from resip_training.models.features import Inputs, goals_of
-from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
+from resip_training.runs import Figures, load_optimizer, optimizer_tensors, prefixed, with_prefix
 from resip_training.sim import tasks
 
 _VALIDATIONS = 5  # over a whole run
@@ -116,13 +117,16 @@ def load_state_data(demos: DemoSet, config: StateBCConfig) -> StateData:
 class StateBCTrainer:
     """One run of behaviour cloning in memory: the policy, its average, the optimiser, the step count.
 
+    All demonstrations are on the device from the beginning: there a batch is two lookups, which wait for no worker
+    and copy nothing from the host. Processes that share a run each take their rows of every batch.
+
     Args:
       config: settings.
       data: the demonstrations.
       device: where the policy learns.
 
     Raises:
-      ResipError: fewer steps than a batch.
+      ResipError: fewer steps than a batch, or a batch that the processes cannot share.
     """
 
     unit = "updates"
@@ -131,6 +135,7 @@ class StateBCTrainer:
     def __init__(self, config: StateBCConfig, data: StateData, device: str = "cpu") -> None:
         if len(data.train_rows) < config.batch_size:
             raise ResipError(f"{len(data.train_rows)} training steps are fewer than a batch of {config.batch_size}")
+        distributed.share(config.batch_size, "windows of a batch")
         torch.manual_seed(config.seed)
         self.config, self.step, self.samples_per_step = config, 0, config.batch_size
         self.policy = presets.build(config.policy, data.inputs).to(device)
@@ -142,24 +147,26 @@ class StateBCTrainer:
         self.policy.fit(self._observation[rows], self._action[self._chunks[rows]])
         self.average = copy.deepcopy(self.policy).requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+            self.policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
 
-    def train_step(self, progress: float) -> dict[str, float]:
+    def train_step(self, progress: float) -> Figures:
         """Do one update; ``progress`` sets the learning rate."""
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         rate = self.config.learning_rate * self._rate_factor(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         chosen = torch.randint(len(self._train_rows), (self.config.batch_size,), device=self._train_rows.device)
-        loss = self._loss(self.policy, self._train_rows[chosen])
+        rows = self._train_rows[distributed.own_rows(chosen)]
+        loss = self._loss(self.policy, rows) / distributed.count()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        distributed.add_up_gradients(self.policy)
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip_norm)
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        return {"loss": loss.item(), "learning_rate": rate}
+        return {"loss": distributed.added_up(loss.detach()), "learning_rate": rate}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -209,5 +216,6 @@ class StateBCTrainer:
     @torch.no_grad()
     def _update_average(self) -> None:
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        for averaged, current in zip(self.average.parameters(), self.policy.parameters(), strict=True):
-            averaged.lerp_(current, 1 - decay)
+        averaged: list[Tensor] = list(self.average.parameters())
+        current: list[Tensor] = list(self.policy.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]

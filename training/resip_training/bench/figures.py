@@ -35,6 +35,21 @@ class Figures:
     penetration_max_m: float
 
 
+@dataclass(frozen=True)
+class BCFigures:
+    """Behaviour cloning of a state MLP by one project, on the same demonstrations."""
+
+    project: str
+    """With its version, and torch's."""
+    parameters: int
+    """Of the network."""
+    batch_size: int
+    updates: int
+    """That were timed."""
+    samples_per_cpu_s: float
+    """What a second of one core's time pays for: the loader, the network, its optimiser, and what is logged."""
+
+
 @dataclass
 class CpuClock:
     """CPU time of this process, all its threads together, added up over what was measured."""

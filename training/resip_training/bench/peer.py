@@ -1,4 +1,4 @@
-"""Run another simulator's program in a virtual environment of its own, made on first use with pinned packages."""
+"""Run a program of another project in a virtual environment of its own, made on first use with pinned packages."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from resip.errors import ResipError
 
 from resip_training.bench.figures import Figures
 from resip_training.sim import assets
 
-#: Each is a program and its requirements in ``peers``; the second one's packages take 6 GB (torch with CUDA).
+#: Simulators. Each is a program and its requirements in ``peers``; the second's packages take 6 GB (torch with CUDA).
 PEERS: Final = ("nut_assembly_round", "peg_insertion_side")
+#: The same for behaviour cloning.
+BC_PEER: Final = "robomimic_bc"
+
+T = TypeVar("T")
 
 _FOLDER: Final = Path(__file__).parent / "peers"
 _INSTALLED: Final = "requirements.txt"  # what an environment was made from, written when it is complete
 
 
 class PeerError(ResipError):
-    """Another simulator could not be installed or run."""
+    """A program of another project could not be installed or run."""
 
 
 def measure_peer(name: str, seconds: float) -> Figures:
@@ -32,10 +36,19 @@ def measure_peer(name: str, seconds: float) -> Figures:
     Raises:
       PeerError: its packages cannot be installed, or its program failed.
     """
+    return run_peer(name, Figures, str(seconds))
+
+
+def run_peer(name: str, kind: type[T], *arguments: str) -> T:
+    """Run a peer's program: the figures, of the dataclass ``kind``, that it prints last.
+
+    Raises:
+      PeerError: its packages cannot be installed, or its program failed.
+    """
     program = _FOLDER / f"{name}.py"
-    output = _run([str(_python(name)), str(program), str(seconds)], f"{name} failed")
+    output = _run([str(_python(name)), str(program), *arguments], f"{name} failed")
     try:
-        return Figures(**json.loads(output.splitlines()[-1]))
+        return kind(**json.loads(output.splitlines()[-1]))
     except (IndexError, ValueError, TypeError) as error:
         raise PeerError(f"{program.name} printed no figures: {error}") from error
 

@@ -10,6 +10,7 @@ from resip import spaces
 from resip.errors import check_name
 from torch import Tensor, nn
 
+from resip_training.models import draws
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.denoiser import Denoiser
 from resip_training.models.features import Inputs
@@ -60,8 +61,8 @@ class DiffusionBase(BasePolicy):
 
     def chunk_loss(self, features: Tensor, chunk: Tensor) -> Tensor:
         """Error of the denoiser at one random step of the process for each sample."""
-        noise = torch.randn_like(chunk)
-        step = torch.randint(0, self.config.diffusion_steps, (len(chunk),), device=chunk.device)
+        noise = draws.randn_like(chunk)
+        step = draws.randint(self.config.diffusion_steps, chunk)
         noisy = self._training.add_noise(chunk, noise, step)  # pyright: ignore[reportArgumentType] (its IntTensor is any)
         target = chunk if self.config.prediction_type == "sample" else noise
         return torch.nn.functional.mse_loss(self.denoiser(noisy, step, features), target)

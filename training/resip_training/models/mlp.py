@@ -9,6 +9,7 @@ from resip import spaces
 from torch import Tensor, nn
 
 from resip_training.models.base_policy import BaseConfig, BasePolicy
+from resip_training.models.draws import Dropout
 from resip_training.models.features import Inputs
 
 
@@ -33,7 +34,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.layers = nn.Sequential(nn.Linear(width, width), nn.ReLU(), Dropout(dropout), nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape ``(B, width)``."""

@@ -9,6 +9,7 @@ import torch
 from resip import spaces
 from torch import Tensor
 
+from resip_training import distributed
 from resip_training.models.base_policy import BasePolicy
 
 
@@ -17,7 +18,7 @@ class ChunkedBase:
 
     Worlds start and end at different times, so each has its own place in its own chunk. A chunk starts from pure
     noise: nothing of an earlier plan or episode is in it. On the CPU a world's noise follows from its episode's
-    seed alone, so an episode is the same whichever others run beside it; on a GPU all share one generator there.
+    seed alone, so an episode is the same whichever others run beside it; on a GPU all of a process share one there.
 
     Args:
       policy: frozen, in evaluation mode.
@@ -30,7 +31,7 @@ class ChunkedBase:
         self._chunk = torch.zeros(num_envs, policy.action_horizon, spaces.ACTION_DIM, device=device)
         self._next = torch.full((num_envs,), policy.action_horizon, device=device)
         self._worlds = torch.arange(num_envs, device=device)
-        self._shared = None if device.type == "cpu" else torch.Generator(device).manual_seed(0)
+        self._shared = None if device.type == "cpu" else torch.Generator(device).manual_seed(distributed.rank())
         self._generators = [torch.Generator() for _ in range(num_envs)]
 
     def start(self, mask: np.ndarray | Tensor, seeds: Sequence[int | None]) -> None:

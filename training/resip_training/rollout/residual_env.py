@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from resip import arrays, spaces
 from torch import Tensor
 
+from resip_training import distributed
 from resip_training.models.base_policy import BasePolicy
 from resip_training.models.poses import Poses
 from resip_training.rollout.chunks import ChunkedBase
 from resip_training.rollout.episodes import observe
 from resip_training.rollout.starts import Starts
+from resip_training.runs import with_prefix
 from resip_training.sim.env import AssemblyEnv
 
 
@@ -89,6 +94,13 @@ class Corrector:
 class ResidualEnv:
     """Worlds with a frozen base in them; every world starts a new episode by itself as one ends.
 
+    On a device everything stays there but which episodes are over, and states of demonstrations to begin at. There
+    only the first episodes begin at fresh seeds, which the CPU settles; later ones draw of the starts that the device
+    keeps (see ``warp_worlds``).
+
+    Attributes:
+      simulation_s: wall time spent in the worlds so far; on a GPU, what the host spent there.
+
     Args:
       env: the worlds.
       policy: the base.
@@ -107,13 +119,17 @@ class ResidualEnv:
         self.action_dim = spaces.ACTION_DIM
         self._starts = starts
         self._limit = time_limit_steps
+        self.simulation_s = 0.0
+        self._kind: Any = env.part_poses()
+        self._device_draws = False  # the next episodes' starts
         self._steps = torch.zeros(env.num_envs, dtype=torch.int64, device=policy.device)
         self.observation = self._start(torch.ones_like(self._steps, dtype=torch.bool))
 
     def step(self, residual: Tensor) -> Step:
         """Execute ``base + alpha * residual`` (n, 10) for one control step."""
         actions = self.corrector.corrected(residual)
-        seen, reward, terminated, truncated, info = self.env.step(self._to_env(actions))
+        with self._simulating():
+            seen, reward, terminated, truncated, info = self.env.step(arrays.like(actions, self._kind))
         self._steps += 1
         ended = torch.as_tensor(terminated)
         cut = ~ended & (torch.as_tensor(truncated) | (self._steps >= self._limit))
@@ -125,7 +141,7 @@ class ResidualEnv:
         return Step(torch.as_tensor(reward).float(), ended, cut, success, following)
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run needs; worlds go on from what this puts them in.
+        """What a resumed run needs, of the worlds of all processes; worlds go on from what this puts them in.
 
         The worlds are put back into what is saved, so that a run that goes on and one that is resumed later do
         the same: parts that slept are awake in both.
@@ -140,30 +156,40 @@ class ResidualEnv:
             "observation": self.observation.clone(),
             "base_action": self.corrector.base_action.clone(),
         }
-        return worlds | chunks | starts | others
+        of_worlds = worlds | chunks | others
+        return {name: distributed.gathered(values) for name, values in of_worlds.items()} | starts
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Invert `state`."""
-        self.env.load_state({k.removeprefix("worlds."): v.numpy() for k, v in state.items() if k.startswith("worlds.")})
-        self.corrector.chunks.load_state(
-            {k.removeprefix("chunks."): v for k, v in state.items() if k.startswith("chunks.")}
-        )
-        self._starts.load_state({k.removeprefix("starts."): v for k, v in state.items() if k.startswith("starts.")})
-        self._steps.copy_(state["steps"])
-        self.observation = state["observation"].clone()
-        self.corrector.base_action = state["base_action"].clone()
+        own = {name: distributed.own_rows(values) for name, values in state.items() if not name.startswith("starts.")}
+        self.env.load_state({name: self._to_worlds(values) for name, values in with_prefix(own, "worlds.").items()})
+        self.corrector.chunks.load_state(with_prefix(own, "chunks."))
+        self._starts.load_state(with_prefix(state, "starts."))
+        self._steps.copy_(own["steps"])
+        self.observation = own["observation"].to(self._steps.device, copy=True)
+        self.corrector.base_action = own["base_action"].to(self._steps.device, copy=True)
 
     def _start(self, mask: Tensor) -> Tensor:
         """Begin episodes where ``mask`` holds; the observation of all worlds then."""
         host = arrays.to_host(mask)
         start = self._starts.draw(host)
-        seen, _ = self.env.reset(seed=start.seeds, options={"reset_mask": host & ~start.along})
-        if start.snapshot is not None:
-            options = {"reset_mask": start.along, "snapshot": start.snapshot, "steps": start.steps}
-            seen, _ = self.env.reset(options=options)
+        seeds = None if self._device_draws else start.seeds
+        with self._simulating():
+            seen, _ = self.env.reset(seed=seeds, options={"reset_mask": host & ~start.along})
+            if start.snapshot is not None:
+                options = {"reset_mask": start.along, "snapshot": start.snapshot, "steps": start.steps}
+                seen, _ = self.env.reset(options=options)
+        self._device_draws = arrays.is_tensor(self._kind)
         self._steps[mask] = torch.as_tensor(start.steps, device=self._steps.device)[mask]
         self.corrector.start(mask, start.seeds)
         return self.corrector.observation(observe(seen))
 
-    def _to_env(self, actions: Tensor) -> np.ndarray | Tensor:
-        return actions.double().numpy() if actions.device.type == "cpu" else actions
+    def _to_worlds(self, values: Tensor) -> Any:
+        """As an array of the worlds' kind, where they are."""
+        return values.to(self._kind.device) if arrays.is_tensor(self._kind) else values.cpu().numpy()
+
+    @contextmanager
+    def _simulating(self) -> Iterator[None]:
+        began_s = time.perf_counter()
+        yield
+        self.simulation_s += time.perf_counter() - began_s

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resip_training import distributed
 from resip_training.data.store import WORLD, DemoSet
 from resip_training.sim import snapshots
 
@@ -20,6 +21,7 @@ _SEEDS: Final = 1 << 30
 _PHASES: Final = 16  # pieces of an episode whose success is followed
 _MEMORY: Final = 0.95  # share of a phase's estimated success that an episode leaves
 _LEAST: Final = 0.02  # weight of a phase that always or never succeeds
+_LEARN_EVERY: Final = 16  # control steps
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Start:
     """Where n worlds would begin.
 
     Attributes:
-      seeds: one for each world.
+      seeds: one for each world; those of worlds that go on mean nothing.
       along: ``(n,)``, worlds that begin along a demonstration.
       snapshot: the physics' states for those, or None if there are none.
       steps: ``(n,)`` control steps that their episodes have behind them.
@@ -45,8 +47,11 @@ class Starts:
     Of the starts along demonstrations, more are drawn where about half succeed: near the end at first, then
     further back as the later phases are mastered (a curriculum that goes backwards from the bottleneck).
 
+    What a world draws follows from the run's seed, the world's number among those of all processes, and how many
+    episodes it has begun. All processes learn alike from all outcomes.
+
     Args:
-      num_envs: worlds.
+      num_envs: worlds of this process.
       seed: of the draws.
       share: of the episodes that begin along a demonstration.
       demos: these demonstrations, with the simulator's states; needed unless ``share`` is 0.
@@ -64,10 +69,13 @@ class Starts:
         demos: DemoSet | None = None,
         like: Mapping[str, Any] | None = None,
     ) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
-        self._num_envs, self._share = num_envs, share
+        self._seed, self._worlds, self._share = seed, distributed.own(num_envs), share
+        self._begun = torch.zeros(num_envs, dtype=torch.int64)
         self._success = torch.full((_PHASES,), 0.5)
         self._phase = torch.full((num_envs,), -1)
+        self._reports = torch.tensor(0)
+        #: Of the last control steps: ``2 * phase + success`` of an episode that ended then, else -1.
+        self._outcomes = torch.full((num_envs, _LEARN_EVERY), -1)
         if share > 0:
             assert demos is not None, "starts along demonstrations need them"
             assert like is not None, "and the layout of the physics' states"
@@ -76,42 +84,60 @@ class Starts:
 
     def draw(self, mask: NDArray[np.bool_]) -> Start:
         """Where the worlds in ``mask`` ``(n,)`` begin."""
-        n = self._num_envs
-        seeds = (FIRST_TRAINING_SEED + torch.randint(_SEEDS, (n,), generator=self._generator)).tolist()
-        along = mask & (torch.rand(n, generator=self._generator) < self._share).numpy()
-        steps = np.zeros(n, dtype=np.int64)
-        self._phase[torch.from_numpy(mask)] = -1
-        if not along.any():
+        n = len(self._worlds)
+        seeds, along, steps = [0] * n, np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
+        rows: dict[int, NDArray[np.float64]] = {}
+        for i in map(int, np.flatnonzero(mask)):
+            random = np.random.default_rng((self._seed, self._worlds[i], int(self._begun[i])))
+            self._begun[i] += 1
+            self._phase[i] = -1
+            seeds[i] = FIRST_TRAINING_SEED + int(random.integers(_SEEDS))
+            along[i] = random.random() < self._share
+            if along[i]:
+                self._phase[i], steps[i], rows[i] = self._place(random)
+        if not rows:
             return Start(seeds, along, None, steps)
-        rows = np.zeros((n, self._rows.shape[1]))
-        for i in map(int, np.flatnonzero(along)):
-            phase = int(torch.multinomial(self._weights(), 1, generator=self._generator))
-            episode = self._episodes[int(torch.randint(len(self._episodes), (1,), generator=self._generator))]
-            place = (phase + float(torch.rand(1, generator=self._generator))) / _PHASES
-            steps[i] = int(place * (episode.stop - episode.start))
-            rows[i] = self._rows[episode.start + steps[i]]
-            self._phase[i] = phase
-        return Start(seeds, along, snapshots.unflatten(rows, self._like), steps)
+        states = np.zeros((n, len(next(iter(rows.values())))))
+        states[list(rows)] = list(rows.values())
+        return Start(seeds, along, snapshots.unflatten(states, self._like), steps)
+
+    def _place(self, random: np.random.Generator) -> tuple[int, int, NDArray[np.float64]]:
+        """A phase, a control step of a demonstration in it, and the physics' state there."""
+        weights = self._weights().double().numpy()
+        phase = int(random.choice(_PHASES, p=weights / weights.sum()))
+        episode = self._episodes[int(random.integers(len(self._episodes)))]
+        step = int((phase + random.random()) / _PHASES * (episode.stop - episode.start))
+        return phase, step, self._rows[episode.start + step]
 
     def report(self, over: Tensor, success: Tensor) -> None:
-        """Learn from episodes that are over ``(n,)`` whether their phase succeeds."""
-        for i in torch.nonzero(over.cpu() & (self._phase >= 0)).flatten().tolist():
-            phase = int(self._phase[i])
-            self._success[phase] = _MEMORY * self._success[phase] + (1 - _MEMORY) * float(success[i])
+        """Learn whether the phases of episodes that are ``over`` ``(n,)`` succeed; called after every control step."""
+        if self._share == 0:
+            return
+        ended = over.cpu() & (self._phase >= 0)
+        self._outcomes[:, self._reports % _LEARN_EVERY] = torch.where(ended, 2 * self._phase + success.cpu(), -1)
+        self._reports += 1
+        if self._reports % _LEARN_EVERY == 0:
+            self._learn()
+
+    def _learn(self) -> None:
+        outcomes = distributed.gathered(self._outcomes).T
+        for outcome in outcomes[outcomes >= 0].tolist():
+            phase, succeeded = divmod(outcome, 2)
+            self._success[phase] = _MEMORY * self._success[phase] + (1 - _MEMORY) * succeeded
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run needs."""
-        return {
-            "generator": self._generator.get_state(),
-            "success": self._success.clone(),
-            "phase": self._phase.clone(),
-        }
+        """What a resumed run needs, of the worlds of all processes."""
+        of_worlds = {"begun": self._begun, "phase": self._phase, "outcomes": self._outcomes}
+        gathered = {name: distributed.gathered(values).clone() for name, values in of_worlds.items()}
+        return gathered | {"success": self._success.clone(), "reports": self._reports.clone()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Invert `state`."""
-        self._generator.set_state(state["generator"])
+        self._begun.copy_(distributed.own_rows(state["begun"]))
+        self._phase.copy_(distributed.own_rows(state["phase"]))
+        self._outcomes.copy_(distributed.own_rows(state["outcomes"]))
         self._success.copy_(state["success"])
-        self._phase.copy_(state["phase"])
+        self._reports.copy_(state["reports"])
 
     def _weights(self) -> Tensor:
         return self._success * (1 - self._success) + _LEAST

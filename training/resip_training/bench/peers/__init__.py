@@ -1,1 +1,1 @@
-"""Programs that measure other simulators, each run by the Python of an environment of its own (see ``bench.peer``)."""
+"""Programs that measure other projects, each run by the Python of an environment of its own (see ``bench.peer``)."""
