@@ -22,14 +22,15 @@ CONFIG = ResidualOffPolicyConfig(
     discount=0.95,
     n_steps=3,
     batch_size=128,
-    critic_rate=1e-3,
-    actor_rate=5e-4,
-    target_rate=0.02,
+    update_ratio=0.125,
+    critic_rate=2e-3,
+    actor_rate=1e-3,
+    target_rate=0.04,
     warmup=2000,
-    critic_first=200,
+    critic_first=100,
 )
-ENOUGH = 12_000  # control steps
-TINY = replace(CONFIG, width=16, batch_size=16, critics=2, warmup=10 * WORLDS, critic_first=20)
+ENOUGH = 14_000  # control steps
+TINY = replace(CONFIG, update_ratio=0.25, width=16, batch_size=16, critics=2, warmup=10 * WORLDS, critic_first=20)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -122,10 +122,11 @@ class ResidualOffPolicyConfig(ResidualConfig):
       critic_first: updates in which only the critics learn [0]; the first values are noise.
       prior_share: of each batch, from demonstrations and warm-up [0.5].
       noise: deviation of the exploration before alpha, from the first to the second over the worlds [the entropy
-        term decides]; so there is always data close to the policy and data far from it.
+        term decides]; so there is always data close to the policy and data far from it. A demonstration differs from
+        a base by less than 0.3 of alpha in nine of ten numbers, and more noise than that ends every insertion.
       target_noise: deviation of the noise on the residual that a target is taken at (TD3's smoothing).
       residual_penalty: weight of the mean squared residual in the actor's loss, against values up to the number of
-        pairs: where the critics see no difference, the base's action stays.
+        pairs [0]: where the critics see no difference, the base's action stays.
       max_q: act, and bootstrap, with the base's action wherever the critics value it as high as the corrected one.
       capacity: transitions that are kept beside demonstrations and warm-up [1 M].
     """
@@ -142,8 +143,8 @@ class ResidualOffPolicyConfig(ResidualConfig):
     warmup: int = 20_000
     critic_first: int = 2_000
     prior_share: float = 0.5
-    noise: tuple[float, float] = (0.05, 0.4)
+    noise: tuple[float, float] = (0.02, 0.2)
     target_noise: float = 0.1
-    residual_penalty: float = 0.0
+    residual_penalty: float = 0.005
     max_q: bool = False
     capacity: int = 500_000
