@@ -62,7 +62,7 @@ def render_card(manifest: dict[str, Any]) -> str:
         n_steps=data["n_steps"],
         source=data["provenance"]["source"],
         randomness=data["provenance"]["randomness"],
-        seeds=_ranges(data["seeds"]),
+        seeds=ranges(data["seeds"]),
         copies=_copies(data["provenance"]["simulator"]),
         data_sha256=data["sha256"][:16],
         prediction_type=settings["policy"]["prediction_type"],
@@ -93,14 +93,14 @@ def _evaluation(evaluation: dict[str, Any] | None) -> str:
     low, high = success["interval"]
     lines = [
         f"**{success['k']} of {success['n']} trials succeeded: {success['rate']:.0%} "
-        f"(95 % interval {low:.0%} to {high:.0%})**, seeds {_ranges(success['seeds'])}.",
+        f"(95 % interval {low:.0%} to {high:.0%})**, seeds {ranges(success['seeds'])}.",
         "",
         *(f"- {name}: {value}" for name, value in evaluation["settings"].items()),
     ]
     return "\n".join(lines)
 
 
-def _ranges(numbers: list[int]) -> str:
+def ranges(numbers: list[int]) -> str:
     """Write integers compactly: ``1-4, 9``."""
     groups: list[list[int]] = []
     for number in sorted(numbers):
