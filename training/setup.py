@@ -10,7 +10,7 @@ setup(
     # mujoco 4 and zarr 3 start at Python 3.11
     python_requires=">=3.11",
     packages=find_packages(include=["resip_training", "resip_training.*"]),
-    package_data={"resip_training.bench.peers": ["*.txt"]},
+    package_data={"resip_training.bench.peers": ["*.txt"], "resip_training.report": ["*.j2"]},
     install_requires=[
         "resip",
         "diffusers>=0.30",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+from resip import cli
 from resip.cli import AtLeast, Count
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
 
@@ -418,6 +419,24 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Report(cli.Report):
+    """Write the HTML report of trials or of training runs; several are compared."""
+
+    directory: Positional[Path]
+    """Folder that `resip trial` wrote, or of a training run."""
+
+    def run(self) -> None:
+        """Write the page and tell where it is."""
+        from resip_training.report.page import holds_runs, report
+
+        folders = (self.directory, *self.others)
+        if holds_runs(folders):
+            report(folders, self.out)
+        else:
+            super().run()
+
+
+@dataclass(frozen=True)
 class Export:
     """Ship a run's policy: one on images as TorchScript with a manifest, one on states as a teacher's folder."""
 
@@ -594,6 +613,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "train residual-offpolicy": TrainResidualOffPolicy,
     "train distill": TrainDistill,
     "evaluate": Evaluate,
+    "report": Report,
     "export": Export,
     "parity": Parity,
     "bench sim": BenchSim,

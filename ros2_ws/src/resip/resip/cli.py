@@ -2,7 +2,8 @@
 
 A command's module holds only its description; ``run`` imports what it needs, so that ``resip --help`` loads
 neither torch nor rclpy. Other packages add commands through the entry point group ``resip.commands``: a
-mapping from a command's name ("expert", or "train bc" for a command within a group) to its class.
+mapping from a command's name ("expert", or "train bc" for a command within a group) to its class. A name that is
+here already stands for a class that can do more: ``report`` of training runs.
 """
 
 from __future__ import annotations
