@@ -3,6 +3,7 @@
 # make test    everything that must hold before a commit lands: lint, types, tests
 # make one-leg-policy   collect, train and export models/one_leg again (an hour on two cores)
 # make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
+# make row/TASK/LEVEL/POLICY[/ALGORITHM]   train and measure one row of the learned policies in docs/results.md
 # make sheets           draw docs/images/sheet_TASK.png again: what the cameras see of each task
 # make validate-sim     the simulated screw beside the meshes' true shapes (ten minutes)
 # make soak-sim         memory of 256 worlds over 100 000 control steps (ten minutes)
@@ -38,7 +39,7 @@ test: lint
 
 one-leg-policy: setup
 	$(BIN)/resip collect one_leg --demos 50 --seed 10000 --copies 1 --out data/one_leg_low --threads 2
-	$(BIN)/resip train bc data/one_leg_low --out runs/one_leg_bc --minutes 50 --threads 2
+	$(BIN)/resip train distill data/one_leg_low --out runs/one_leg_bc --minutes 50 --threads 2
 	$(BIN)/resip export runs/one_leg_bc --dataset data/one_leg_low --out models/one_leg
 
 results: export ROS_DOMAIN_ID ?= 77
@@ -47,6 +48,10 @@ results: setup
 	$(BIN)/resip parity --seed 5000 --json docs/results/parity.json
 	$(BIN)/resip trial one_leg --n 20 --seed 881000 --json docs/results/trials_one_leg.json
 	$(BIN)/resip bench sim --json docs/results/bench_sim.json
+
+# such as row/one_leg/low/dp or row/one_leg/low/dp/residual-ppo; SEED=1 for another seed of the training
+row/%: setup
+	BIN=$(BIN) scripts/row.sh $(subst /, ,$*)
 
 validate-sim: setup
 	$(BIN)/resip validate sim --json docs/results/validate_sim.json

@@ -28,6 +28,7 @@ from resip_training.models.features import Inputs, goals_of
 from resip_training.runs import Figures, load_optimizer, optimizer_tensors, prefixed, with_prefix
 from resip_training.sim import tasks
 
+_COMPACT_UPDATES = {"mlp-s": 5_000, "mlp-c": 5_000, "dp": 8_000, "act": 5_000}  # some minutes of one core each
 _VALIDATIONS = 5  # over a whole run
 _VALIDATION_SAMPLES = 512
 
@@ -71,7 +72,7 @@ def preset(policy: str, size: str, seed: int = 0) -> tuple[StateBCConfig, int]:
             config, learning_rate=1e-4, warmup_updates=500, weight_decay=1e-6, ema_decay=0.0, clip_norm=math.inf
         )
         return replace(paper, seed=seed), 400_000
-    return StateBCConfig(config, seed=seed), 12_000
+    return StateBCConfig(config, seed=seed), _COMPACT_UPDATES[policy]
 
 
 @dataclass(frozen=True)

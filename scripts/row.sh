@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# One row of the tables of learned policies in docs/results.md: data, base, what learns on it, and the figures.
+#
+#   scripts/row.sh TASK LEVEL POLICY [ALGORITHM [NAME OPTION...]]      as `make row/one_leg/low/dp/residual-ppo` does
+#
+# What is there is not made again and what was interrupted is finished, so a row can be asked for twice. NAME tells runs
+# of an algorithm apart that differ by OPTIONs. SEED is that of the training; bases are of seed 0.
+set -euo pipefail
+
+task=$1 level=$2 policy=$3 algorithm=${4:-} name=${5:-} options=("${@:6}")
+seed=${SEED:-0} resip=${BIN:-.venv/bin}/resip
+states=data/states/$task-$level
+run=runs/$task-$level-$policy
+evaluate=(--episodes "${EPISODES:-200}" --seed 780000 --randomness "$level" --threads 1)
+
+# control steps, and what differs from the defaults: a peg fits by a tenth of a millimetre, so corrections are small
+case $algorithm in
+  residual-ppo) steps=3000000 ;;
+  residual-offpolicy) steps=500000 ;;
+  chunk-ppo) steps=2000000 ;;
+  idql) steps=1000000 ;;
+esac
+if [[ $task == peg_hole && $algorithm == residual-* ]]; then
+  options=(--alpha 0.03 "${options[@]}")
+  steps=$((steps / 3))
+fi
+
+if [[ ! -f $run/finished ]]; then
+  "$resip" collect "$task" --randomness "$level" --demos 50 --seed 10000 --no-images --threads 1 --out "$states"
+  "$resip" train bc "$states" --policy "$policy" --out "$run"
+  touch "$run/finished"
+fi
+if [[ -n $algorithm ]]; then
+  base=$run run=$run-$algorithm${name:+-$name}
+  if [[ $seed != 0 ]]; then run=$run-seed$seed; fi
+  preset=()
+  if [[ $algorithm != residual-offpolicy ]]; then preset=(compact); fi
+  "$resip" train "$algorithm" "$base" --dataset "$states" --steps "${STEPS:-$steps}" --seed "$seed" --threads 1 --out "$run" \
+    "${preset[@]}" "${options[@]}"
+fi
+mkdir -p docs/results/learned
+"$resip" evaluate "$run" "${evaluate[@]}" --json "docs/results/learned/${run#runs/}.json"
