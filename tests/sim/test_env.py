@@ -11,7 +11,7 @@ import pytest
 from resip import rotation, spaces
 from resip.control import panda
 from resip.errors import ResipError
-from resip_training.sim import task, tasks
+from resip_training.sim import task, tasks, worlds
 from resip_training.sim.env import PUSH_CHANCE, AssemblyEnv, replay_divergence
 from resip_training.sim.worlds import Worlds
 
@@ -295,3 +295,12 @@ def test_no_episode_starts_with_parts_in_one_another_or_off_the_table(name: str,
 def test_a_negative_seed_is_refused() -> None:
     with pytest.raises(ResipError, match=r"0 or greater, got -3"):
         AssemblyEnv("peg_hole", num_envs=2).reset(seed=-3)
+
+
+def test_more_worlds_than_memory_are_refused_before_any_is_made(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ResipError, match=r"1000000 worlds of one_leg need 400.0 GB of memory, .* GB are free: at most"):
+        AssemblyEnv("one_leg", 1_000_000)
+    monkeypatch.setattr(worlds, "available_bytes", lambda: 1_000_000)
+    with pytest.raises(ResipError, match="at most 2 fit"):
+        AssemblyEnv("peg_hole", 3)
+    AssemblyEnv("peg_hole", 2, threads=1)
