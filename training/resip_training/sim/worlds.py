@@ -183,8 +183,8 @@ def _check_memory(task: Task, count: int) -> None:
     free = available_bytes()
     if count * _WORLD_BYTES > free:
         raise ResipError(
-            f"{count} worlds of {task.name} need {count * _WORLD_BYTES / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are "
-            f"free: at most {free // _WORLD_BYTES} fit"
+            f"{count} worlds of {task.name} need {count * _WORLD_BYTES / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB "
+            f"are free: at most {free // _WORLD_BYTES} fit"
         )
 
 
