@@ -64,6 +64,11 @@ class BasePolicy(nn.Module, ABC):
         return len(self.columns)
 
     @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.columns.device
+
+    @property
     def noise_shape(self) -> tuple[int, int]:
         """Of one sample's noise: (T_p, 10)."""
         return self.prediction_horizon, spaces.ACTION_DIM

@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
-import numpy as np
 import torch
-from resip import arrays, spaces
+from resip import spaces
 from torch import Tensor
 
 from resip_training.models.base_policy import BasePolicy
 from resip_training.rollout.chunks import ChunkedBase
-from resip_training.rollout.episodes import observe
 from resip_training.rollout.starts import Starts
+from resip_training.rollout.training_worlds import Step, TrainingWorlds
+from resip_training.runs import prefixed, with_prefix
 from resip_training.sim.env import AssemblyEnv
-
-
-@dataclass(frozen=True)
-class Step:
-    """What followed a step in n worlds.
-
-    Attributes:
-      reward: ``(n,)``, 1 for every newly assembled pair.
-      terminated: ``(n,)``, all is assembled, or a part fell, or the physics failed.
-      truncated: ``(n,)``, out of time.
-      success: ``(n,)``, all is assembled.
-      next_observation: ``(n, D + 10)``, what was seen then, before finished worlds were started again.
-    """
-
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    success: Tensor
-    next_observation: Tensor
 
 
 class Corrector:
@@ -81,69 +62,35 @@ class ResidualEnv:
     def __init__(
         self, env: AssemblyEnv, policy: BasePolicy, alpha: float, starts: Starts, time_limit_steps: int
     ) -> None:
-        self.env, self.num_envs, self.alpha = env, env.num_envs, alpha
+        self.num_envs, self.alpha = env.num_envs, alpha
         self.corrector = Corrector(policy, env.num_envs, alpha)
         self.observation_dim = len(policy.observation_normalizer.centre) + spaces.ACTION_DIM
         self.action_dim = spaces.ACTION_DIM
-        self._starts = starts
-        self._limit = time_limit_steps
-        self._steps = torch.zeros(env.num_envs, dtype=torch.int64, device=policy.columns.device)
-        self.observation = self._start(torch.ones_like(self._steps, dtype=torch.bool))
+        self._worlds = TrainingWorlds(env, starts, time_limit_steps, policy.device)
+        seen, seeds = self._worlds.start_all()
+        self.corrector.start(torch.ones(env.num_envs, dtype=torch.bool), seeds)
+        self.observation = self.corrector.observation(seen)
 
     def step(self, residual: Tensor) -> Step:
         """Execute ``base + alpha * residual`` (n, 10) for one control step."""
-        actions = self.corrector.corrected(residual)
-        seen, reward, terminated, truncated, info = self.env.step(self._to_env(actions))
-        self._steps += 1
-        ended = torch.as_tensor(terminated)
-        cut = ~ended & (torch.as_tensor(truncated) | (self._steps >= self._limit))
-        following = self.corrector.observation(observe(seen))
-        success = torch.as_tensor(info["success"])
-        over = ended | cut
-        self._starts.report(over, success)
-        self.observation = self._start(over) if bool(over.any()) else following
-        return Step(torch.as_tensor(reward).float(), ended, cut, success, following)
+        step = self._worlds.step(self.corrector.corrected(residual))
+        step = replace(step, next_observation=self.corrector.observation(step.next_observation))
+        self.observation = step.next_observation
+        if bool(step.ended.any()):
+            seen, seeds = self._worlds.start_again(step.ended, step.success)
+            self.corrector.start(step.ended, seeds)
+            self.observation = self.corrector.observation(seen)
+        return step
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run needs; worlds go on from what this puts them in.
-
-        The worlds are put back into what is saved, so that a run that goes on and one that is resumed later do
-        the same: parts that slept are awake in both.
-        """
-        saved = self.env.state()
-        self.env.load_state(saved)
-        worlds = {f"worlds.{name}": torch.as_tensor(values) for name, values in saved.items()}
-        chunks = {f"chunks.{name}": values for name, values in self.corrector.chunks.state().items()}
-        starts = {f"starts.{name}": values for name, values in self._starts.state().items()}
-        others = {
-            "steps": self._steps.clone(),
-            "observation": self.observation.clone(),
-            "base_action": self.corrector.base_action.clone(),
-        }
-        return worlds | chunks | starts | others
+        """What a resumed run needs; worlds go on from what this puts them in (see `TrainingWorlds`)."""
+        chunks = prefixed("chunks.", self.corrector.chunks.state())
+        others = {"observation": self.observation.clone(), "base_action": self.corrector.base_action.clone()}
+        return self._worlds.state() | chunks | others
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Invert `state`."""
-        self.env.load_state({k.removeprefix("worlds."): v.numpy() for k, v in state.items() if k.startswith("worlds.")})
-        self.corrector.chunks.load_state(
-            {k.removeprefix("chunks."): v for k, v in state.items() if k.startswith("chunks.")}
-        )
-        self._starts.load_state({k.removeprefix("starts."): v for k, v in state.items() if k.startswith("starts.")})
-        self._steps.copy_(state["steps"])
+        self._worlds.load_state(state)
+        self.corrector.chunks.load_state(with_prefix(state, "chunks."))
         self.observation = state["observation"].clone()
         self.corrector.base_action = state["base_action"].clone()
-
-    def _start(self, mask: Tensor) -> Tensor:
-        """Begin episodes where ``mask`` holds; the observation of all worlds then."""
-        host = arrays.to_host(mask)
-        start = self._starts.draw(host)
-        seen, _ = self.env.reset(seed=start.seeds, options={"reset_mask": host & ~start.along})
-        if start.snapshot is not None:
-            options = {"reset_mask": start.along, "snapshot": start.snapshot, "steps": start.steps}
-            seen, _ = self.env.reset(options=options)
-        self._steps[mask] = torch.as_tensor(start.steps, device=self._steps.device)[mask]
-        self.corrector.start(mask, start.seeds)
-        return self.corrector.observation(observe(seen))
-
-    def _to_env(self, actions: Tensor) -> np.ndarray | Tensor:
-        return actions.double().numpy() if actions.device.type == "cpu" else actions
