@@ -1,11 +1,13 @@
-"""Policies on states from a run's folder or a shipped teacher: a base, alone or with its residual."""
+"""Policies on states from a run's folder or a shipped teacher: a base, alone or with what was learned on it."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import torch
@@ -15,12 +17,22 @@ from torch import Tensor
 
 from resip_training.models import presets
 from resip_training.models.base_policy import BasePolicy
+from resip_training.models.chunk_choice import BestOfSamples, ChunkCritic
 from resip_training.models.residual import GaussianResidual
+from resip_training.rollout.chunks import ChunkPolicy
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.teacher import Residual, ResidualAgent
 from resip_training.runs import prefixed, read_config, read_weights, with_prefix
 
-_ALGORITHMS: Final = ("bc", "residual-ppo", "residual-offpolicy")
+#: What each algorithm leaves beside its base: the prefix of its weights, and what acts then, in words.
+_LEARNED: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "residual-ppo": ("residual.", "base and residual"),
+        "residual-offpolicy": ("residual.", "base and residual"),
+        "chunk-ppo": ("tuned.", "fine-tuned base"),
+        "idql": ("q.", "base chosen by Q"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -33,23 +45,27 @@ class Teacher:
       policy: the base, frozen.
       residual: its correction, or None.
       alpha: scale of the correction.
+      planner: what plans chunks in the base's place, fine-tuned or choosing among its samples, or None.
+      learned: what acts, in words, or None for a base alone.
       description: of the base, as a run's configuration has it.
-      weights: of both, by name: ``base.`` and ``residual.``.
+      weights: of all, by name: ``base.``, and those of what was learned on it.
     """
 
     task: str
     randomness: str
     policy: BasePolicy
-    residual: Residual | None
-    alpha: float
     description: dict[str, Any]
     weights: dict[str, Tensor]
+    learned: str | None = None
+    residual: Residual | None = None
+    alpha: float = 0.0
+    planner: ChunkPolicy | None = None
 
     def agent(self, num_envs: int) -> StateAgent:
         """Acts in ``num_envs`` worlds."""
-        if self.residual is None:
-            return BaseAgent(self.policy, num_envs)
-        return ResidualAgent(self.policy, self.residual, self.alpha, num_envs)
+        if self.residual is not None:
+            return ResidualAgent(self.policy, self.residual, self.alpha, num_envs)
+        return BaseAgent(self.planner or self.policy, num_envs)
 
     def sha256(self) -> str:
         """Hash of all weights."""
@@ -73,25 +89,37 @@ def load_teacher(folder: Path) -> Teacher:
     """
     config = read_config(folder)
     _check_contract(folder, config["contract"])
-    if config["algorithm"] not in _ALGORITHMS:
+    algorithm = config["algorithm"]
+    if algorithm != "bc" and algorithm not in _LEARNED:
         raise ResipError(
-            f"{folder} is a run of {config['algorithm']!r}, which leaves no base with residual: "
-            f"choose a run of {', '.join(_ALGORITHMS)}"
+            f"{folder} is a run of {algorithm!r}, which leaves no policy on states: "
+            f"choose a run of {', '.join(('bc', *_LEARNED))}"
         )
-    cloned = config["algorithm"] == "bc"
-    weights = prefixed("base.", read_weights(folder, "average." if cloned else "base."))
-    if not cloned:
-        weights |= prefixed("residual.", read_weights(folder, "residual."))
+    weights = prefixed("base.", read_weights(folder, "average." if algorithm == "bc" else "base."))
     base = config["base"]
     policy = presets.build(presets.config_from_json(base["policy"]), base["observation_dim"], base["columns"])
     policy.load_state_dict(with_prefix(weights, "base."))
     policy.eval().requires_grad_(False)
     described = {name: base[name] for name in ("policy", "observation_dim", "columns", "task", "randomness")}
-    if cloned:
-        return Teacher(base["task"], base["randomness"], policy, None, 0.0, described, weights)
-    residual = _gaussian_mean(config, with_prefix(weights, "residual.actor."))
-    alpha = config["residual"]["alpha"]
-    return Teacher(base["task"], base["randomness"], policy, residual, alpha, described, weights)
+    teacher = Teacher(base["task"], base["randomness"], policy, described, weights)
+    return teacher if algorithm == "bc" else _with_learned(teacher, folder, config)
+
+
+def _with_learned(teacher: Teacher, folder: Path, config: dict[str, Any]) -> Teacher:
+    """The base with what the run in ``folder`` learned on it."""
+    prefix, words = _LEARNED[config["algorithm"]]
+    weights, settings = read_weights(folder, prefix), config["settings"]
+    teacher = replace(teacher, learned=words, weights=teacher.weights | prefixed(prefix, weights))
+    if config["algorithm"] == "chunk-ppo":
+        tuned = copy.deepcopy(teacher.policy)
+        tuned.load_state_dict(with_prefix(weights, "actor.policy."))
+        return replace(teacher, planner=tuned)
+    if config["algorithm"] == "idql":
+        critic = ChunkCritic(teacher.policy, settings["width"])
+        critic.load_state_dict(weights)
+        return replace(teacher, planner=BestOfSamples(teacher.policy, critic, settings["samples"]))
+    residual = _gaussian_mean(config, with_prefix(weights, "actor."))
+    return replace(teacher, residual=residual, alpha=config["residual"]["alpha"])
 
 
 def _sha256(weights: Mapping[str, Tensor]) -> str:

@@ -85,14 +85,14 @@ def evaluate(
 def evaluate_states(
     checkpoint: Path, episodes: int, seed: int, randomness: str, threads: int, json_path: Path | None
 ) -> dict[str, Any]:
-    """Do what ``evaluate`` does for a policy on states; one with a residual is measured beside its base alone."""
+    """Do what ``evaluate`` does for a policy on states; what was learned on a base is measured beside it."""
     teacher = load_teacher(checkpoint)
     seeds = range(seed, seed + episodes)
     worlds = min(episodes, _MAX_STATE_ENVS)
     env = AssemblyEnv(teacher.task, worlds, randomness, threads=threads)
     agents: dict[str, StateAgent] = {"base": BaseAgent(teacher.policy, worlds)}
-    if teacher.residual is not None:
-        agents["base and residual"] = teacher.agent(worlds)
+    if teacher.learned is not None:
+        agents[teacher.learned] = teacher.agent(worlds)
     figures: dict[str, Any] = {"task": teacher.task, "randomness": randomness, "checkpoint": str(checkpoint)}
     outcomes = {}
     with Progress() as progress:
@@ -109,7 +109,7 @@ def evaluate_states(
         "sha256": teacher.sha256(),
         "settings": {"environment": "training", "drive": "impedance", "worlds": worlds, "threads": threads},
     }
-    if teacher.residual is not None:
+    if teacher.learned is not None:
         base = outcomes["base"]
         figures["base_success"] = Success.of([o.success for o in base], seeds).as_json()
         figures["only_base_succeeds"] = sum(b.success and not a.success for a, b in zip(last, base, strict=True))

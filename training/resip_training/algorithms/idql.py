@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from resip.errors import ResipError
 from torch import Tensor
 
 from resip_training.algorithms.gae import advantages
@@ -27,7 +26,6 @@ from resip_training.algorithms.ppo import (
 from resip_training.algorithms.settings import IDQLConfig
 from resip_training.models.base_policy import BasePolicy
 from resip_training.models.chunk_choice import BestOfSamples, ChunkCritic
-from resip_training.models.mlp import MlpBase
 from resip_training.rollout.chunk_env import ChunkEnv
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
@@ -52,15 +50,10 @@ class IDQL:
     Args:
       config: settings.
       env: where it acts.
-      base: frozen, on the device of the worlds; one whose chunks differ from sample to sample.
-
-    Raises:
-      ResipError: the base is an MLP, which has one chunk only.
+      base: frozen, on the device of the worlds; one whose chunks differ with its noise.
     """
 
     def __init__(self, config: IDQLConfig, env: ChunkEnv, base: BasePolicy) -> None:
-        if isinstance(base, MlpBase):
-            raise ResipError("idql chooses among samples: choose a run of `resip train bc --policy dp` as the base")
         torch.manual_seed(config.seed)
         self.config, self.env, self.base = config, env, base
         self.critic = ChunkCritic(base, config.width).to(base.device)

@@ -256,9 +256,14 @@ class PPO(ABC):
         self.actor_rate = min(max(self.actor_rate, _RATE_RANGE[0]), _RATE_RANGE[1])
 
     def _set_rates(self, progress: float) -> None:
-        actor = self.actor_rate if self.config.kl_step > 0 else self.config.actor_rate * cosine(progress)
+        left = self._rate_left(progress)
+        actor = self.actor_rate if self.config.kl_step > 0 else self.config.actor_rate * left
         set_rate(self.actor_optimizer, actor)
-        set_rate(self.critic_optimizer, self.config.critic_rate * cosine(progress))
+        set_rate(self.critic_optimizer, self.config.critic_rate * left)
+
+    def _rate_left(self, progress: float) -> float:
+        """Share of the step sizes that is left when ``progress`` of the run, 0 to 1, is done."""
+        return cosine(progress)
 
 
 @dataclass

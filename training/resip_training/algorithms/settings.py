@@ -137,6 +137,7 @@ class ChunkPPOConfig(PPOConfig):
       log_std: of the exploration at first [-4].
       kl_weight: of the divergence from the cloned policy [0.5], in closed form. (The reference code takes the
         likelihood of one sample instead, which is noisier and narrows the deviation besides.)
+      cosine: step sizes fall to zero over the run [False]; a short run ends settled.
     """
 
     rollout_steps: int = 32
@@ -145,6 +146,7 @@ class ChunkPPOConfig(PPOConfig):
     log_std: float = -4.0
     learn_std: bool = True
     kl_weight: float = 0.5
+    cosine: bool = True
 
 
 #: Tables 6 and 7. What the defaults above change, and why, is said there.
@@ -154,6 +156,7 @@ PAPER_CHUNK_PPO: Final = ChunkPPOConfig(
     minibatches=1,
     critic_rate=1e-4,
     kl_step=0.0,
+    cosine=False,
     critic_first=0,
     along_demonstrations=0.0,
     time_limit=1.0,
