@@ -59,7 +59,7 @@ def stop_one_of_two(demos: Path, out: Path) -> None:
     try:
         train.train_bc(demos, out / "stopped", budget=Budget(steps=1000), config=MLP)
     except SystemExit as stopped:
-        print("stopped with", stopped.code)
+        (out / f"code_of_{distributed.rank()}.txt").write_text(str(stopped.code))
     finally:
         StateBCTrainer.train_step = train_step
 

@@ -138,7 +138,7 @@ def test_training_never_starts_from_a_seed_that_is_evaluated():
 
 def test_episodes_begin_along_demonstrations_with_what_lies_behind_them_counted(policy: BasePolicy, demos: DemoSet):
     env = make(policy, demos, share=1.0, limit=200)
-    steps = env._steps.tolist()
+    steps = env._worlds._steps.tolist()
     assert len(set(steps)) > 1
     peg_and_hole = env.env.part_poses()[:, :2].reshape(WORLDS, -1)
     recorded = demos.part_poses[:, : peg_and_hole.shape[1]]

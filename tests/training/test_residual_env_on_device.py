@@ -17,7 +17,7 @@ from resip_training.data.collect import collect
 from resip_training.data.store import DemoSet
 from resip_training.models.base_policy import BasePolicy
 from resip_training.models.diffusion import DiffusionConfig
-from resip_training.rollout.residual_env import ResidualEnv
+from resip_training.rollout.residual_env import Correction, ResidualEnv
 from resip_training.rollout.starts import Starts
 from resip_training.sim import warp_worlds
 from resip_training.sim.env import AssemblyEnv
@@ -51,7 +51,7 @@ def few_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(worlds: AssemblyEnv, policy: BasePolicy, demos: DemoSet, share: float) -> ResidualEnv:
     starts = Starts(WORLDS, 0, share, demos, worlds.worlds.snapshot())
-    return ResidualEnv(worlds, policy, 0.1, starts, LIMIT)
+    return ResidualEnv(worlds, policy, Correction(0.1), starts, LIMIT)
 
 
 def test_only_the_first_episodes_ask_for_seeds(
@@ -81,7 +81,7 @@ def test_the_actions_reach_the_device_as_tensors(
 
 def test_episodes_begin_along_demonstrations_there_too(worlds: AssemblyEnv, policy: BasePolicy, demos: DemoSet):
     env = make(worlds, policy, demos, share=1.0)
-    steps, seen = env._steps.tolist(), torch.as_tensor(worlds.part_poses()[:, :2].reshape(WORLDS, -1))
+    steps, seen = env._worlds._steps.tolist(), torch.as_tensor(worlds.part_poses()[:, :2].reshape(WORLDS, -1))
     for i, step in enumerate(steps):
         torch.testing.assert_close(seen[i], torch.from_numpy(demos.part_poses[step, :14]).double(), rtol=0, atol=1e-4)
 

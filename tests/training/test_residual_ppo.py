@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from resip_training.algorithms import residual_ppo
-from resip_training.algorithms.residual_ppo import ResidualPPO, RewardScale
+from resip_training.algorithms import ppo as ppo_module
+from resip_training.algorithms.ppo import RewardScale
+from resip_training.algorithms.residual_ppo import ResidualPPO
 from resip_training.algorithms.settings import ResidualPPOConfig
 from resip_training.models.residual import GaussianResidual
 from torch import Tensor
@@ -47,8 +48,8 @@ def test_it_mends_a_base_that_nearly_always_misses():
 
 
 def test_with_the_sign_of_the_advantage_flipped_it_does_not(monkeypatch: pytest.MonkeyPatch):
-    right = residual_ppo.advantages
-    monkeypatch.setattr(residual_ppo, "advantages", lambda *args: -right(*args))
+    right = ppo_module.advantages
+    monkeypatch.setattr(ppo_module, "advantages", lambda *args: -right(*args))
     assert success_of(trained()) < 0.2
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from resip_training.rollout.residual_env import Step
+from resip_training.rollout.training_worlds import Step
 from torch import Tensor
 
 RADIUS = 0.02

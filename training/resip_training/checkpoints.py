@@ -1,11 +1,13 @@
-"""Policies on states from a run's folder or a shipped teacher: a base, alone or with its residual."""
+"""Policies on states from a run's folder or a shipped teacher: a base, alone or with what was learned on it."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import torch
@@ -15,13 +17,27 @@ from torch import Tensor, nn
 
 from resip_training.models import presets
 from resip_training.models.base_policy import BasePolicy
+from resip_training.models.chunk_choice import BestOfSamples, ChunkCritic
 from resip_training.models.features import Inputs
 from resip_training.models.offpolicy_residual import OffPolicyResidual
 from resip_training.models.residual import GaussianResidual
+from resip_training.rollout.chunks import ChunkPolicy
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.residual_env import Correction
 from resip_training.rollout.teacher import Residual, ResidualAgent
 from resip_training.runs import CONFIG_FILE, prefixed, read_config, read_weights, with_prefix
+
+#: What each algorithm leaves beside its base: the prefix of its weights, and what acts then, in words.
+_LEARNED: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "residual-ppo": ("residual.", "base and residual"),
+        "residual-offpolicy": ("residual.", "base and residual"),
+        "chunk-ppo": ("tuned.", "fine-tuned base"),
+        "idql": ("q.", "base chosen by Q"),
+    }
+)
+
+_NO_CORRECTION: Final = Correction(0.0)
 
 
 @dataclass(frozen=True)
@@ -32,25 +48,29 @@ class Teacher:
       task: that it was made for.
       randomness: of the episodes that it was made from.
       policy: the base, frozen.
-      residual: its correction, or None.
-      alpha: scale of the correction.
       description: of the base, as a run's configuration has it.
-      weights: of both, by name: ``base.`` and ``residual.``.
+      weights: of all, by name: ``base.``, and those of what was learned on it.
+      learned: what acts, in words, or None for a base alone.
+      residual: what corrects the base, or None.
+      correction: how it is tied to the base.
+      planner: what plans chunks in the base's place, fine-tuned or choosing among its samples, or None.
     """
 
     task: str
     randomness: str
     policy: BasePolicy
-    residual: Residual | None
-    correction: Correction
     description: dict[str, Any]
     weights: dict[str, Tensor]
+    learned: str | None = None
+    residual: Residual | None = None
+    correction: Correction = _NO_CORRECTION
+    planner: ChunkPolicy | None = None
 
     def agent(self, num_envs: int) -> StateAgent:
         """Acts in ``num_envs`` worlds."""
-        if self.residual is None:
-            return BaseAgent(self.policy, num_envs)
-        return ResidualAgent(self.policy, self.residual, self.correction, num_envs)
+        if self.residual is not None:
+            return ResidualAgent(self.policy, self.residual, self.correction, num_envs)
+        return BaseAgent(self.planner or self.policy, num_envs)
 
     def sha256(self) -> str:
         """Hash of all weights."""
@@ -74,29 +94,43 @@ def load_teacher(folder: Path, device: str = "cpu") -> Teacher:
     """
     config = read_config(folder)
     check_contract(folder, config["contract"], "state")
-    if config["algorithm"] not in ("bc", *_RESIDUALS):
+    algorithm = config["algorithm"]
+    if algorithm != "bc" and algorithm not in _LEARNED:
         raise ResipError(
-            f"{folder} is a run of {config['algorithm']!r}, which leaves no base with residual: "
-            f"choose a run of bc, {', '.join(_RESIDUALS)}"
+            f"{folder} is a run of {algorithm!r}, which leaves no policy on states: "
+            f"choose a run of {', '.join(('bc', *_LEARNED))}"
         )
-    cloned = config["algorithm"] == "bc"
-    weights = prefixed("base.", read_weights(folder, "average." if cloned else "base."))
-    if not cloned:
-        weights |= prefixed("residual.", read_weights(folder, "residual."))
+    weights = prefixed("base.", read_weights(folder, "average." if algorithm == "bc" else "base."))
+    if algorithm != "bc":
+        prefix, _ = _LEARNED[algorithm]
+        weights |= prefixed(prefix, read_weights(folder, prefix))
     if "sha256" in config and sha256(weights) != config["sha256"]:
         raise ResipError(f"{folder} is not what was shipped: its weights have another hash than its {CONFIG_FILE} says")
     base = config["base"]
     policy = presets.build(presets.config_from_json(base["policy"]), Inputs.from_json(base["inputs"]))
     load_weights(folder, policy, with_prefix(weights, "base."), device)
     described = {name: base[name] for name in ("policy", "inputs", "task", "randomness")}
-    if cloned:
-        return Teacher(base["task"], base["randomness"], policy, None, Correction(0.0), described, weights)
-    make_residual = _RESIDUALS[config["algorithm"]]
-    correction = Correction(config["settings"]["alpha"], config["settings"]["poses"])
-    observation_dim = policy.observe.dim(correction.poses) + spaces.ACTION_DIM
-    residual = make_residual(config["settings"], observation_dim)
-    load_weights(folder, residual, with_prefix(weights, "residual."), device)
-    return Teacher(base["task"], base["randomness"], policy, _acting(residual), correction, described, weights)
+    teacher = Teacher(base["task"], base["randomness"], policy, described, weights)
+    return teacher if algorithm == "bc" else _with_learned(teacher, folder, algorithm, config["settings"], device)
+
+
+def _with_learned(teacher: Teacher, folder: Path, algorithm: str, settings: dict[str, Any], device: str) -> Teacher:
+    """The base with what the run in ``folder`` learned on it."""
+    prefix, words = _LEARNED[algorithm]
+    policy, weights = teacher.policy, with_prefix(teacher.weights, prefix)
+    teacher = replace(teacher, learned=words)
+    if algorithm == "chunk-ppo":
+        tuned = copy.deepcopy(policy)
+        load_weights(folder, tuned, with_prefix(weights, "actor.policy."), device)
+        return replace(teacher, planner=tuned)
+    if algorithm == "idql":
+        critic = ChunkCritic(policy, settings["width"], settings["poses"])
+        load_weights(folder, critic, weights, device)
+        return replace(teacher, planner=BestOfSamples(policy, critic, settings["samples"]))
+    correction = Correction(settings["alpha"], settings["poses"])
+    residual = _RESIDUALS[algorithm](settings, policy.observe.dim(correction.poses) + spaces.ACTION_DIM)
+    load_weights(folder, residual, weights, device)
+    return replace(teacher, residual=torch.no_grad()(residual.forward), correction=correction)
 
 
 def sha256(weights: Mapping[str, Tensor]) -> str:
@@ -127,10 +161,6 @@ def _bounded(settings: dict[str, Any], observation_dim: int) -> nn.Module:
 
 
 _RESIDUALS: Final = {"residual-ppo": _ActorAlone, "residual-offpolicy": _bounded}
-
-
-def _acting(residual: nn.Module) -> Residual:
-    return torch.no_grad()(residual.forward)
 
 
 def load_weights(folder: Path, module: nn.Module, weights: Mapping[str, Tensor], device: str = "cpu") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -20,6 +21,16 @@ _RESIDUAL_OFF_POLICY: Final = settings.ResidualOffPolicyConfig()
 PPOPreset = (
     Annotated[settings.ResidualPPOConfig, subcommand("compact", default=_COMPACT_RESIDUAL_PPO)]
     | Annotated[settings.ResidualPPOConfig, subcommand("paper", default=settings.PAPER_RESIDUAL_PPO)]
+)
+_COMPACT_CHUNK_PPO: Final = settings.ChunkPPOConfig()
+ChunkPPOPreset = (
+    Annotated[settings.ChunkPPOConfig, subcommand("compact", default=_COMPACT_CHUNK_PPO)]
+    | Annotated[settings.ChunkPPOConfig, subcommand("paper", default=settings.PAPER_CHUNK_PPO)]
+)
+_COMPACT_IDQL: Final = settings.IDQLConfig()
+IDQLPreset = (
+    Annotated[settings.IDQLConfig, subcommand("compact", default=_COMPACT_IDQL)]
+    | Annotated[settings.IDQLConfig, subcommand("paper", default=settings.PAPER_IDQL)]
 )
 
 
@@ -281,8 +292,8 @@ class TrainBC:
 
 
 @dataclass(frozen=True)
-class TrainResidualPPO:
-    """Learn a residual on a frozen base policy with PPO; the same command resumes an interrupted run."""
+class TrainOnline:
+    """Options of all algorithms that improve on a base policy in simulated worlds."""
 
     base: Positional[Path]
     """Run of `train bc`, or a shipped teacher."""
@@ -298,66 +309,82 @@ class TrainResidualPPO:
     """Threads of torch and of the simulation."""
     device: str = "cpu"
     """Where both run: cpu or cuda."""
-    settings: OmitSubcommandPrefixes[OmitArgPrefixes[PPOPreset]] = _COMPACT_RESIDUAL_PPO
-    """Sized for two cores, or the paper's Tables 6 and 9; each option can be changed after the preset's name."""
     json: Path | None = None
     """Write the figures here as well."""
 
-    def run(self) -> None:
-        """Train, or go on training."""
+    def _train(self, train: Callable[..., dict[str, Any]], config: settings.OnlineConfig) -> None:
         from resip_training.runs import Budget
-        from resip_training.train import train_residual_ppo
 
-        figures = train_residual_ppo(
+        figures = train(
             self.base,
             self.out,
             dataset=self.dataset,
             budget=Budget(steps=self.steps),
             threads=self.threads,
             device=self.device,
-            config=replace(self.settings, seed=self.seed),
+            config=replace(config, seed=self.seed),
         )
         _write_json(figures, self.json)
 
 
 @dataclass(frozen=True)
-class TrainResidualOffPolicy:
+class TrainResidualPPO(TrainOnline):
+    """Learn a residual on a frozen base policy with PPO; the same command resumes an interrupted run."""
+
+    settings: OmitSubcommandPrefixes[OmitArgPrefixes[PPOPreset]] = _COMPACT_RESIDUAL_PPO
+    """Sized for two cores, or the paper's Tables 6 and 9; each option can be changed after the preset's name."""
+
+    def run(self) -> None:
+        """Train, or go on training."""
+        from resip_training.train import train_residual_ppo
+
+        self._train(train_residual_ppo, self.settings)
+
+
+@dataclass(frozen=True)
+class TrainResidualOffPolicy(TrainOnline):
     """Learn a residual on a frozen base policy off-policy; the same command resumes an interrupted run."""
 
-    base: Positional[Path]
-    """Run of `train bc`, or a shipped teacher."""
-    out: Path
-    """Folder of the run."""
     dataset: Path | None = None
     """Demonstrations to learn from, and at whose states training episodes may begin."""
     steps: Count = 500_000
     """Control steps of all worlds together."""
-    seed: Natural = 0
-    """Of everything random."""
-    threads: Count = 1
-    """Threads of torch and of the simulation."""
-    device: str = "cpu"
-    """Where both run: cpu or cuda."""
     settings: OmitArgPrefixes[settings.ResidualOffPolicyConfig] = _RESIDUAL_OFF_POLICY
     """Sized for two cores."""
-    json: Path | None = None
-    """Write the figures here as well."""
 
     def run(self) -> None:
         """Train, or go on training."""
-        from resip_training.runs import Budget
         from resip_training.train import train_residual_offpolicy
 
-        figures = train_residual_offpolicy(
-            self.base,
-            self.out,
-            dataset=self.dataset,
-            budget=Budget(steps=self.steps),
-            threads=self.threads,
-            device=self.device,
-            config=replace(self.settings, seed=self.seed),
-        )
-        _write_json(figures, self.json)
+        self._train(train_residual_offpolicy, self.settings)
+
+
+@dataclass(frozen=True)
+class TrainChunkPPO(TrainOnline):
+    """Fine-tune an MLP's chunks with PPO, close to the cloned ones; the same command resumes an interrupted run."""
+
+    settings: OmitSubcommandPrefixes[OmitArgPrefixes[ChunkPPOPreset]] = _COMPACT_CHUNK_PPO
+    """Sized for two cores, or the paper's Tables 6 and 7; each option can be changed after the preset's name."""
+
+    def run(self) -> None:
+        """Train, or go on training."""
+        from resip_training.train import train_chunk_ppo
+
+        self._train(train_chunk_ppo, self.settings)
+
+
+@dataclass(frozen=True)
+class TrainIDQL(TrainOnline):
+    """Learn which of a diffusion policy's chunks is worth most; the same command resumes an interrupted run."""
+
+    settings: OmitSubcommandPrefixes[OmitArgPrefixes[IDQLPreset]] = _COMPACT_IDQL
+    """Sized for two cores, or the paper's Tables 6 and 8; each option can be changed after the preset's name."""
+
+    def run(self) -> None:
+        """Train, or go on training."""
+        from resip_training.train import train_idql
+
+        self._train(train_idql, self.settings)
 
 
 @dataclass(frozen=True)
@@ -611,6 +638,8 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "train bc": TrainBC,
     "train residual-ppo": TrainResidualPPO,
     "train residual-offpolicy": TrainResidualOffPolicy,
+    "train chunk-ppo": TrainChunkPPO,
+    "train idql": TrainIDQL,
     "train distill": TrainDistill,
     "evaluate": Evaluate,
     "report": Report,

@@ -99,6 +99,11 @@ def added_up(values: Tensor) -> Tensor:
     return values
 
 
+def mean(values: Tensor) -> float:
+    """The mean of the processes' ``values``, of which each has as many."""
+    return float(added_up(values.mean()) / count())
+
+
 def add_up_gradients(module: nn.Module) -> None:
     """Give every process the sum of all gradients: each has that of its own rows' part of the loss."""
     if count() > 1:

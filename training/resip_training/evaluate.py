@@ -89,8 +89,8 @@ def _evaluate_states(
     worlds = min(len(seeds), _MAX_STATE_ENVS)
     env = AssemblyEnv(teacher.task, worlds, level, device=device, threads=threads)
     agents: dict[str, StateAgent] = {"base": BaseAgent(teacher.policy, worlds)}
-    if teacher.residual is not None:
-        agents["base and residual"] = teacher.agent(worlds)
+    if teacher.learned is not None:
+        agents[teacher.learned] = teacher.agent(worlds)
     outcomes = {}
     with _progress() as progress:
         for name, agent in agents.items():
@@ -111,7 +111,7 @@ def _evaluate_states(
         "steps_of_a_success": _median([one.steps for one in ended if one.success]),
         "settings": {**_settings(env.task, device), "worlds": worlds, "threads": threads},
     }
-    if teacher.residual is not None:
+    if teacher.learned is not None:
         pairs = [(alone.success, both.success) for alone, both in zip(outcomes["base"], ended, strict=True)]
         figures["base_success"] = successes["base"].as_json()
         figures["only_base_succeeds"] = sum(alone and not both for alone, both in pairs)

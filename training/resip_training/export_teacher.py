@@ -1,4 +1,4 @@
-"""Ship a policy on states, a base or a base with its residual, as a folder that any command takes for a run."""
+"""Ship a policy on states, a base, alone or with what was learned on it, as a folder that any command takes for a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_SIZE_BYTES: Final = 20_000_000
 _CARD: Final = """\
 # {task}: teacher on states
 
-A base policy{residual} that acts from the robot's state and the true poses of all parts: in simulation only. It is
+A policy ({acts}) that acts from the robot's state and the true poses of all parts: in simulation only. It is
 there to be evaluated, rolled out and distilled into a policy that sees.
 Made by `resip export`; `config.json` holds the contract, the data and every setting, `{weights}` the weights.
 
@@ -46,7 +46,7 @@ It needs poses that no camera gives, and has met {randomness} randomness only. I
 """
 
 _ROW: Final = "| {randomness} | {base} | {success} | {seeds} |\n"
-_TABLE: Final = "| randomness | base alone | base and residual | seeds |\n|---|---|---|---|\n"
+_TABLE: Final = "| randomness | base alone | as it acts | seeds |\n|---|---|---|---|\n"
 
 
 def export_teacher(run: Path, out: Path, evaluations: Sequence[Path] = ()) -> None:
@@ -79,12 +79,11 @@ def export_teacher(run: Path, out: Path, evaluations: Sequence[Path] = ()) -> No
 
 def _card(name: str, teacher: Teacher, config: dict[str, Any]) -> str:
     data, result = config["data"], config["result"]
-    has_residual = teacher.residual is not None
     return _CARD.format(
         task=teacher.task,
         name=name,
-        residual=" and its residual" if has_residual else "",
-        show=" --show-residual" if has_residual else "",
+        acts=teacher.learned or "base alone",
+        show=" --show-residual" if teacher.residual is not None else "",
         weights=BEST_FILE,
         n_demonstrations=data["n_demonstrations"],
         n_steps=data["n_steps"],

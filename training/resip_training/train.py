@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,31 @@ from rich.progress import Progress
 
 from resip_training import distributed
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
+from resip_training.algorithms.chunk_ppo import ChunkPPO
+from resip_training.algorithms.idql import IDQL
+from resip_training.algorithms.online_trainer import OnlineTrainer
 from resip_training.algorithms.residual_offpolicy import ResidualOffPolicy
 from resip_training.algorithms.residual_ppo import ResidualPPO
 from resip_training.algorithms.residual_trainer import ResidualAlgorithm, ResidualTrainer
-from resip_training.algorithms.settings import ResidualConfig, ResidualOffPolicyConfig, ResidualPPOConfig
+from resip_training.algorithms.settings import (
+    ChunkPPOConfig,
+    IDQLConfig,
+    OnlineConfig,
+    ResidualConfig,
+    ResidualOffPolicyConfig,
+    ResidualPPOConfig,
+)
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data
 from resip_training.checkpoints import check_contract, load_teacher, load_weights
 from resip_training.data.images import AugmentConfig
 from resip_training.data.store import DemoSet
 from resip_training.models import presets
+from resip_training.models.base_policy import BasePolicy
+from resip_training.models.diffusion import DiffusionBase
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
 from resip_training.models.encoder import ViewConfig
+from resip_training.models.mlp import MlpBase
+from resip_training.rollout.chunk_env import ChunkEnv
 from resip_training.rollout.demonstrations import demonstrated_transitions
 from resip_training.rollout.residual_env import Correction, ResidualEnv
 from resip_training.rollout.starts import Starts
@@ -125,7 +139,7 @@ def train_residual_ppo(
     device: str = "cpu",
     config: ResidualPPOConfig | None = None,
 ) -> dict[str, Any]:
-    """Learn a residual on a base policy with PPO, or go on with an interrupted run; see `_train_residual`."""
+    """Learn a residual on a base policy with PPO, or go on with an interrupted run; see `_train_online`."""
     config = config or ResidualPPOConfig()
     return _train_residual(
         "residual-ppo",
@@ -151,7 +165,7 @@ def train_residual_offpolicy(
     device: str = "cpu",
     config: ResidualOffPolicyConfig | None = None,
 ) -> dict[str, Any]:
-    """Learn a residual on a base policy off-policy, or go on with an interrupted run; see `_train_residual`.
+    """Learn a residual on a base policy off-policy, or go on with an interrupted run; see `_train_online`.
 
     ``dataset`` also gives transitions to learn from.
     """
@@ -168,6 +182,48 @@ def train_residual_offpolicy(
     return _train_residual("residual-offpolicy", base, out, dataset, budget, threads, device, config, make_algorithm)
 
 
+def train_chunk_ppo(
+    base: Path,
+    out: Path,
+    *,
+    dataset: Path | None = None,
+    budget: Budget | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    config: ChunkPPOConfig | None = None,
+) -> dict[str, Any]:
+    """Fine-tune an MLP's chunks with PPO, or go on with an interrupted run; see `_train_online`.
+
+    Raises:
+      ResipError: the base is no MLP.
+    """
+    config = config or ChunkPPOConfig()
+    _check_base(base, MlpBase, "chunk-ppo fine-tunes an MLP: choose a run of `resip train bc --policy mlp-c`")
+    return _train_chunks(
+        "chunk-ppo", base, out, dataset, budget, threads, device, config, lambda *at: ChunkPPO(config, *at)
+    )
+
+
+def train_idql(
+    base: Path,
+    out: Path,
+    *,
+    dataset: Path | None = None,
+    budget: Budget | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    config: IDQLConfig | None = None,
+) -> dict[str, Any]:
+    """Learn to choose among a diffusion policy's chunks, or go on with an interrupted run; see `_train_online`.
+
+    Raises:
+      ResipError: the base is no diffusion policy.
+    """
+    config = config or IDQLConfig()
+    _check_base(base, DiffusionBase, "idql chooses among samples: choose a run of `resip train bc --policy dp`")
+    return _train_chunks("idql", base, out, dataset, budget, threads, device, config, lambda *at: IDQL(config, *at))
+
+
 def _train_residual(
     name: str,
     base: Path,
@@ -181,7 +237,65 @@ def _train_residual(
     *,
     parallel: bool = False,
 ) -> dict[str, Any]:
-    """Learn a residual on the base policy of a run of behaviour cloning.
+    """Learn a residual; see `_train_online`. ``make_algorithm`` makes what learns it."""
+
+    def make_trainer(worlds: _LearningWorlds) -> OnlineTrainer:
+        """Begin in worlds with the base in them."""
+        correction = Correction(config.alpha, config.poses)
+        env = ResidualEnv(worlds.env, worlds.policy, correction, worlds.starts, worlds.time_limit_steps)
+        return ResidualTrainer(make_algorithm(env), env, worlds.validation_env, config)
+
+    return _train_online(name, base, out, dataset, budget, threads, device, config, make_trainer, parallel=parallel)
+
+
+def _train_chunks(
+    name: str,
+    base: Path,
+    out: Path,
+    dataset: Path | None,
+    budget: Budget | None,
+    threads: int,
+    device: str,
+    config: OnlineConfig,
+    make_algorithm: Callable[[ChunkEnv, BasePolicy], ChunkPPO | IDQL],
+) -> dict[str, Any]:
+    """Learn from whole chunks; see `_train_online`. ``make_algorithm`` makes what learns."""
+
+    def make_trainer(worlds: _LearningWorlds) -> OnlineTrainer:
+        """Begin in worlds that execute chunks."""
+        policy = worlds.policy
+        env = ChunkEnv(worlds.env, policy.action_horizon, worlds.starts, worlds.time_limit_steps, policy.device)
+        algorithm = make_algorithm(env, policy)
+        return OnlineTrainer(algorithm, env, policy, algorithm.agent, worlds.validation_env, config)
+
+    return _train_online(name, base, out, dataset, budget, threads, device, config, make_trainer)
+
+
+@dataclass(frozen=True)
+class _LearningWorlds:
+    """Where an algorithm learns, and is validated, beside the base policy that it begins with."""
+
+    env: AssemblyEnv
+    policy: BasePolicy
+    starts: Starts
+    time_limit_steps: int
+    validation_env: AssemblyEnv
+
+
+def _train_online(
+    name: str,
+    base: Path,
+    out: Path,
+    dataset: Path | None,
+    budget: Budget | None,
+    threads: int,
+    device: str,
+    config: OnlineConfig,
+    make_trainer: Callable[[_LearningWorlds], OnlineTrainer],
+    *,
+    parallel: bool = False,
+) -> dict[str, Any]:
+    """Improve in worlds on the base policy of a run of behaviour cloning.
 
     Args:
       name: of the algorithm.
@@ -192,7 +306,7 @@ def _train_residual(
       threads: threads of torch and of the simulation.
       device: where both run.
       config: settings.
-      make_algorithm: makes what learns.
+      make_trainer: makes what learns.
       parallel: whether processes can share it, each with worlds of its own.
 
     Raises:
@@ -211,22 +325,25 @@ def _train_residual(
         data=None if demos is None else described(demos),
     )
 
-    def make_trainer(_: Progress) -> ResidualTrainer:
+    def begin(_: Progress) -> OnlineTrainer:
         """Build the worlds and begin."""
         num_envs, own_device = distributed.share(config.num_envs, "worlds"), distributed.own_device(device)
         env = AssemblyEnv(teacher.task, num_envs, teacher.randomness, device=own_device, threads=threads)
         starts = Starts(num_envs, config.seed, config.along_demonstrations, demos, env.worlds.snapshot())
-        correction = Correction(config.alpha, config.poses)
         limit_steps = round(config.time_limit * env.task.max_steps)
-        residual_env = ResidualEnv(env, teacher.policy.to(torch_device(own_device)), correction, starts, limit_steps)
         validation_worlds = min(config.num_envs, config.validation_episodes)
         validation_env = AssemblyEnv(
             teacher.task, validation_worlds, teacher.randomness, device=own_device, threads=threads
         )
-        algorithm = make_algorithm(residual_env)
-        return ResidualTrainer(algorithm, residual_env, validation_env, config)
+        policy = teacher.policy.to(torch_device(own_device))
+        return make_trainer(_LearningWorlds(env, policy, starts, limit_steps, validation_env))
 
-    return run(out, description, make_trainer, budget or Budget(), parallel=parallel)
+    return run(out, description, begin, budget or Budget(), parallel=parallel)
+
+
+def _check_base(base: Path, wanted: type[BasePolicy], remedy: str) -> None:
+    if not isinstance(load_teacher(base).policy, wanted):
+        raise ResipError(f"{base} is no base for this: {remedy}")
 
 
 def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from resip_training.algorithms.replay import NStepQueue, ReplayBuffer, Transitions
 from resip_training.algorithms.settings import ResidualOffPolicyConfig
 from resip_training.models.offpolicy_residual import OffPolicyResidual
-from resip_training.rollout.residual_env import Step
+from resip_training.rollout.training_worlds import Step
 from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
 
 _TARGET_CRITICS: Final = 2  # of the ensemble, drawn anew for every target (REDQ, RLPD)

@@ -1,54 +1,28 @@
-"""What the residual algorithms have in common: a run that acts, learns, and is measured beside its base."""
+"""What the residual algorithms have in common."""
 
 from __future__ import annotations
 
-import time
-from typing import Final, Protocol
+from typing import Protocol
 
-import torch
 from torch import Tensor
 
+from resip_training.algorithms.online_trainer import OnlineAlgorithm, OnlineTrainer
 from resip_training.algorithms.settings import ResidualConfig
-from resip_training.rollout.episodes import BaseAgent, Outcome, run_episodes
 from resip_training.rollout.residual_env import ResidualEnv
 from resip_training.rollout.teacher import ResidualAgent
-from resip_training.runs import prefixed, with_prefix
 from resip_training.sim.env import AssemblyEnv
 
-#: Validation, by which the best checkpoint is chosen, has these seeds; what is reported is measured on others.
-FIRST_VALIDATION_SEED: Final = 40_000
 
-
-class ResidualAlgorithm(Protocol):
+class ResidualAlgorithm(OnlineAlgorithm, Protocol):
     """Learns a residual in a `ResidualEnv`."""
-
-    def iterate(self, progress: float) -> dict[str, float]:
-        """Act for some control steps, then update; what is logged."""
-        ...
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """Control steps, of all worlds together, that an iteration takes."""
-        ...
 
     def act(self, observation: Tensor) -> Tensor:
         """The best residual ``(n, 10)``, before alpha, without exploration."""
         ...
 
-    def weights(self) -> dict[str, Tensor]:
-        """What `act` needs, by name."""
-        ...
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that a resumed run needs, by name."""
-        ...
-
-    def load_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Invert `tensors`."""
-
-
-class ResidualTrainer:
-    """A run of a residual algorithm; see `runs.Trainer`.
+class ResidualTrainer(OnlineTrainer):
+    """A run of a residual algorithm.
 
     Args:
       algorithm: what learns.
@@ -57,62 +31,13 @@ class ResidualTrainer:
       config: what the algorithm and this have in common.
     """
 
-    unit = "control steps"
-    samples_per_step = 1
-
     def __init__(
-        self,
-        algorithm: ResidualAlgorithm,
-        env: ResidualEnv,
-        validation_env: AssemblyEnv,
-        config: ResidualConfig,
+        self, algorithm: ResidualAlgorithm, env: ResidualEnv, validation_env: AssemblyEnv, config: ResidualConfig
     ) -> None:
-        self.step, self.validations = 0, config.validations
-        self._algorithm, self._env, self._validation_env = algorithm, env, validation_env
-        self._seeds = range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + config.validation_episodes)
-        self._base_successes = self._best = -1  # not measured yet
+        policy = env.corrector.policy
 
-    def train_step(self, progress: float) -> dict[str, float]:
-        """One iteration of the algorithm; ``simulation_share`` is the worlds' part of its wall time."""
-        began_s, simulated_s = time.perf_counter(), self._env.simulation_s
-        figures = self._algorithm.iterate(progress)
-        spent_s = time.perf_counter() - began_s
-        self.step += self._algorithm.steps_per_iteration
-        return {**figures, "simulation_share": (self._env.simulation_s - simulated_s) / spent_s}
+        def corrected(num_envs: int) -> ResidualAgent:
+            """The base with its residual."""
+            return ResidualAgent(policy, algorithm.act, env.correction, num_envs)
 
-    def validate(self) -> dict[str, float]:
-        """Base alone and base with residual on the same seeds.
-
-        ``improved`` is 1 where the residual did better than at any validation before, and not worse than its base.
-        """
-        policy, worlds = self._env.corrector.policy, self._validation_env.num_envs
-        if self._base_successes < 0:
-            self._base_successes = _successes(
-                run_episodes(self._validation_env, BaseAgent(policy, worlds), self._seeds)
-            )
-        agent = ResidualAgent(policy, self._algorithm.act, self._env.correction, worlds)
-        successes = _successes(run_episodes(self._validation_env, agent, self._seeds))
-        improved = successes > self._best and successes >= self._base_successes
-        self._best = successes if improved else self._best
-        n = len(self._seeds)
-        return {"success": successes / n, "success/base": self._base_successes / n, "improved": float(improved)}
-
-    def weights(self) -> dict[str, Tensor]:
-        """Of the base and of the residual."""
-        return prefixed("base.", self._env.corrector.policy.state_dict()) | self._algorithm.weights()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that a resumed run needs, by name."""
-        measured = {"validated": torch.tensor([self._base_successes, self._best])}
-        return self.weights() | self._algorithm.tensors() | prefixed("env.", self._env.state()) | measured
-
-    def load_tensors(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Continue from `tensors` of the same configuration, saved after ``step`` control steps."""
-        self._algorithm.load_tensors(tensors)
-        self._env.load_state(with_prefix(tensors, "env."))
-        self._base_successes, self._best = tensors["validated"].tolist()
-        self.step = step
-
-
-def _successes(outcomes: list[Outcome]) -> int:
-    return sum(outcome.success for outcome in outcomes)
+        super().__init__(algorithm, env, policy, corrected, validation_env, config)

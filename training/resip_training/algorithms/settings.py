@@ -14,24 +14,22 @@ from resip_training.models.poses import Poses
 
 
 @dataclass(frozen=True)
-class ResidualConfig:
-    """What every residual algorithm has to choose; the paper's values stand in brackets.
+class OnlineConfig:
+    """What every algorithm that learns in worlds has to choose; the paper's values stand in brackets.
 
     Attributes:
-      alpha: scale of the residual in normalised actions [0.1].
       num_envs: worlds [1024].
       width: of the networks' two hidden layers [256].
-      poses: as the networks are told them [absolute], see `Poses`; whether a correction helps is decided by errors of a
+      poses: as these networks are told them [absolute], see `Poses`; whether an action helps is decided by errors of a
         tenth of a millimetre, which are lost in the robot's frame.
       along_demonstrations: share of the episodes that begin at a state along a demonstration [0], see `Starts`:
         sparse rewards are found in minutes instead of hours.
       time_limit: of training episodes, as a share of the task's [1.0]; who succeeds does so well before it.
-      validation_episodes: of base alone and of base with residual, on the same seeds.
+      validation_episodes: of the base alone and of what is learned, on the same seeds.
       validations: over the run.
       seed: of everything random; an option of the command.
     """
 
-    alpha: float = 0.1
     num_envs: int = 64
     width: int = 256
     poses: Poses = "goals"
@@ -43,29 +41,38 @@ class ResidualConfig:
 
 
 @dataclass(frozen=True)
-class ResidualPPOConfig(ResidualConfig):
-    """Settings; the defaults are sized for two cores, those of the paper stand in brackets.
+class ResidualConfig(OnlineConfig):
+    """What every residual algorithm has to choose.
 
     Attributes:
-      rollout_steps: of each world between updates [700, one whole episode: 1024 worlds make up for it].
-      epochs: over a rollout, unless the KL stop comes first [50].
+      alpha: scale of the residual in normalised actions [0.1].
+    """
+
+    alpha: float = 0.1
+
+
+@dataclass(frozen=True)
+class PPOConfig(OnlineConfig):
+    """Settings of PPO; the defaults are sized for two cores, those of the paper stand in brackets.
+
+    Attributes:
+      rollout_steps: actions of each world between updates [one whole episode: 1024 worlds make up for it].
+      epochs: over a rollout, unless the KL stop comes first.
       minibatches: per epoch [1]; with a fiftieth of the paper's samples, more steps are had from them.
-      actor_rate: AdamW's step size [3e-4]; where ``kl_step`` is given, what it starts from.
-      critic_rate: [5e-3].
+      actor_rate: AdamW's step size; where ``kl_step`` is given, what it starts from.
+      critic_rate: of the critic's AdamW.
       kl_step: the step size follows the KL divergence that an iteration makes, towards this; 0 leaves it to the
         cosine, as in the paper. With few samples a rate is too large in one phase and too small in the next.
       kl_stop: an update ends when the divergence passes this [0.1].
       clip: of the probability ratio [0.2].
-      discount: gamma [0.999].
+      discount: gamma, per action [0.999].
       trace: lambda [0.95].
       value_weight: of the value loss [1.0].
       clip_norm: of the gradient [1.0].
-      log_std: of the exploration, before alpha [-1.5].
-      learn_std: [False].
-      sees_base_action: of the residual [True].
+      log_std: of the exploration at first.
+      learn_std: whether it is learned.
       critic_first: iterations in which only the critic learns [0]; the first advantages are noise.
-      normalize_reward: divide by the running deviation of the rewards, and clip at 5 [True]. Rewards are 0 and 1 and
-        returns at most the number of pairs, so their scale is known; the deviation of a rare event only inflates it.
+      normalize_reward: divide by the running deviation of the rewards, and clip at 5.
     """
 
     rollout_steps: int = 128
@@ -82,9 +89,27 @@ class ResidualPPOConfig(ResidualConfig):
     clip_norm: float = 1.0
     log_std: float = -1.5
     learn_std: bool = False
-    sees_base_action: bool = True
     critic_first: int = 5
     normalize_reward: bool = False
+
+
+@dataclass(frozen=True)
+class ResidualPPOConfig(ResidualConfig, PPOConfig):
+    """Settings of PPO for a residual.
+
+    Attributes:
+      rollout_steps: of each world between updates [700].
+      epochs: over a rollout, unless the KL stop comes first [50].
+      actor_rate: AdamW's step size; where ``kl_step`` is given, what it starts from [3e-4].
+      critic_rate: of the critic's AdamW [5e-3].
+      log_std: of the exploration, before alpha [-1.5].
+      learn_std: [False].
+      sees_base_action: of the residual [True].
+      normalize_reward: divide by the running deviation of the rewards, and clip at 5 [True]. Rewards are 0 and 1 and
+        returns at most the number of pairs, so their scale is known; the deviation of a rare event only inflates it.
+    """
+
+    sees_base_action: bool = True
 
 
 #: Tables 6 and 9. What the defaults above change, and why, is said there.
@@ -148,3 +173,87 @@ class ResidualOffPolicyConfig(ResidualConfig):
     residual_penalty: float = 0.005
     max_q: bool = False
     capacity: int = 500_000
+
+
+@dataclass(frozen=True)
+class ChunkPPOConfig(PPOConfig):
+    """Settings of PPO for an MLP's chunks: an action is a chunk, so that 700 steps are 87 actions.
+
+    The deviation is in units of normalised actions and, as in the reference code, learned.
+
+    Attributes:
+      rollout_steps: chunks of each world between updates [87].
+      epochs: over a rollout, unless the KL stop comes first [1]; the same samples serve more often where there are
+        a fiftieth of them.
+      actor_rate: see `PPOConfig` [1e-4].
+      critic_rate: of the critic's AdamW [1e-4]; with few updates it would not follow the policy.
+      log_std: of the exploration at first [-4].
+      kl_weight: of the divergence from the cloned policy [0.5], in closed form. (The reference code takes the
+        likelihood of one sample instead, which is noisier and narrows the deviation besides.)
+      cosine: step sizes fall to zero over the run [False]; a short run ends settled.
+    """
+
+    rollout_steps: int = 32
+    epochs: int = 4
+    actor_rate: float = 1e-4
+    log_std: float = -4.0
+    learn_std: bool = True
+    kl_weight: float = 0.5
+    cosine: bool = True
+
+
+#: Tables 6 and 7. What the defaults above change, and why, is said there.
+PAPER_CHUNK_PPO: Final = ChunkPPOConfig(
+    rollout_steps=87,
+    epochs=1,
+    minibatches=1,
+    critic_rate=1e-4,
+    kl_step=0.0,
+    cosine=False,
+    critic_first=0,
+    along_demonstrations=0.0,
+    time_limit=1.0,
+    num_envs=1024,
+    poses="absolute",
+)
+
+
+@dataclass(frozen=True)
+class IDQLConfig(OnlineConfig):
+    """Settings of the choice by Q among a diffusion policy's chunks; the paper's values stand in brackets.
+
+    Attributes:
+      rollout_chunks: of each world between updates [87, one whole episode: 1024 worlds make up for it].
+      epochs: over a rollout [10].
+      minibatches: per epoch [1]; with a fiftieth of the paper's samples, more steps are had from them.
+      critic_rate: AdamW's step size, cosine to zero [1e-4]; with few updates it would not get anywhere.
+      discount: gamma, per chunk [0.999].
+      trace: lambda of the returns [0.95].
+      clip_norm: of the gradient [1.0].
+      samples: chunks to choose from [20].
+      log_std: of the noise that training adds to chunks, in units of normalised actions [-4]; a diffusion policy's
+        own chunks hardly differ, and Q would not learn what difference an action makes. What is chosen from when
+        it acts are the policy's own chunks.
+    """
+
+    rollout_chunks: int = 32
+    epochs: int = 10
+    minibatches: int = 4
+    critic_rate: float = 3e-4
+    discount: float = 0.999
+    trace: float = 0.95
+    clip_norm: float = 1.0
+    samples: int = 20
+    log_std: float = -4.0
+
+
+#: Tables 6 and 8. What the defaults above change, and why, is said there.
+PAPER_IDQL: Final = IDQLConfig(
+    rollout_chunks=87,
+    minibatches=1,
+    critic_rate=1e-4,
+    along_demonstrations=0.0,
+    time_limit=1.0,
+    num_envs=1024,
+    poses="absolute",
+)

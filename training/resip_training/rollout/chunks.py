@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,7 +11,30 @@ from resip import spaces
 from torch import Tensor
 
 from resip_training import distributed
-from resip_training.models.base_policy import BasePolicy
+
+
+class ChunkPolicy(Protocol):
+    """What plans chunks: a base policy, or what was learned from one.
+
+    Attributes:
+      action_horizon: T_a.
+    """
+
+    action_horizon: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        ...
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """Of the noise of one chunk: (T_p, 10)."""
+        ...
+
+    def sample(self, observation: Tensor, noise: Tensor) -> Tensor:
+        """Absolute actions ``(B, T_p, 10)`` from observations ``(B, D)`` and standard normal noise."""
+        ...
 
 
 class ChunkedBase:
@@ -21,13 +45,12 @@ class ChunkedBase:
     seed alone, so an episode is the same whichever others run beside it; on a GPU all of a process share one there.
 
     Args:
-      policy: frozen, in evaluation mode.
+      policy: in evaluation mode.
       num_envs: worlds.
     """
 
-    def __init__(self, policy: BasePolicy, num_envs: int) -> None:
-        self.policy = policy.eval().requires_grad_(False)
-        device = policy.device
+    def __init__(self, policy: ChunkPolicy, num_envs: int) -> None:
+        self.policy, device = policy, policy.device
         self._chunk = torch.zeros(num_envs, policy.action_horizon, spaces.ACTION_DIM, device=device)
         self._next = torch.full((num_envs,), policy.action_horizon, device=device)
         self._worlds = torch.arange(num_envs, device=device)

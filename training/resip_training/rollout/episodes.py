@@ -11,8 +11,7 @@ import torch
 from resip import arrays
 from torch import Tensor
 
-from resip_training.models.base_policy import BasePolicy
-from resip_training.rollout.chunks import ChunkedBase
+from resip_training.rollout.chunks import ChunkedBase, ChunkPolicy
 from resip_training.sim.env import AssemblyEnv
 
 
@@ -28,9 +27,9 @@ class StateAgent(Protocol):
 
 
 class BaseAgent:
-    """A base policy alone."""
+    """A base policy alone, or another that plans chunks."""
 
-    def __init__(self, policy: BasePolicy, num_envs: int) -> None:
+    def __init__(self, policy: ChunkPolicy, num_envs: int) -> None:
         self._chunks = ChunkedBase(policy, num_envs)
         self.start = self._chunks.start
 

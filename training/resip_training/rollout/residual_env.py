@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
-from resip import arrays, spaces
+from resip import spaces
 from torch import Tensor
 
 from resip_training import distributed
 from resip_training.models.base_policy import BasePolicy
 from resip_training.models.poses import Poses
 from resip_training.rollout.chunks import ChunkedBase
-from resip_training.rollout.episodes import observe
 from resip_training.rollout.starts import Starts
-from resip_training.runs import with_prefix
+from resip_training.rollout.training_worlds import Step, TrainingWorlds, gathered, own_rows
+from resip_training.runs import prefixed, with_prefix
 from resip_training.sim.env import AssemblyEnv
-
-
-@dataclass(frozen=True)
-class Step:
-    """What followed a step in n worlds.
-
-    Attributes:
-      reward: ``(n,)``, 1 for every newly assembled pair.
-      terminated: ``(n,)``, all is assembled, or a part fell, or the physics failed.
-      truncated: ``(n,)``, out of time.
-      success: ``(n,)``, all is assembled.
-      next_observation: ``(n, observation_dim)``, what was seen then, before finished worlds were started again.
-    """
-
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    success: Tensor
-    next_observation: Tensor
 
 
 @dataclass(frozen=True)
@@ -94,13 +71,6 @@ class Corrector:
 class ResidualEnv:
     """Worlds with a frozen base in them; every world starts a new episode by itself as one ends.
 
-    On a device everything stays there but which episodes are over, and states of demonstrations to begin at. There
-    only the first episodes begin at fresh seeds, which the CPU settles; later ones draw of the starts that the device
-    keeps (see ``warp_worlds``).
-
-    Attributes:
-      simulation_s: wall time spent in the worlds so far; on a GPU, what the host spent there.
-
     Args:
       env: the worlds.
       policy: the base.
@@ -117,79 +87,38 @@ class ResidualEnv:
         self.corrector = Corrector(policy, env.num_envs, correction)
         self.observation_dim = policy.observe.dim(correction.poses) + spaces.ACTION_DIM
         self.action_dim = spaces.ACTION_DIM
-        self._starts = starts
-        self._limit = time_limit_steps
-        self.simulation_s = 0.0
-        self._kind: Any = env.part_poses()
-        self._device_draws = False  # the next episodes' starts
-        self._steps = torch.zeros(env.num_envs, dtype=torch.int64, device=policy.device)
-        self.observation = self._start(torch.ones_like(self._steps, dtype=torch.bool))
+        self._worlds = TrainingWorlds(env, starts, time_limit_steps, policy.device)
+        seen, seeds = self._worlds.start_all()
+        self.corrector.start(torch.ones(env.num_envs, dtype=torch.bool), seeds)
+        self.observation = self.corrector.observation(seen)
+
+    @property
+    def simulation_s(self) -> float:
+        """Wall time spent in the worlds so far; on a GPU, what the host spent there."""
+        return self._worlds.simulation_s
 
     def step(self, residual: Tensor) -> Step:
         """Execute ``base + alpha * residual`` (n, 10) for one control step."""
-        actions = self.corrector.corrected(residual)
-        with self._simulating():
-            seen, reward, terminated, truncated, info = self.env.step(arrays.like(actions, self._kind))
-        self._steps += 1
-        ended = torch.as_tensor(terminated)
-        cut = ~ended & (torch.as_tensor(truncated) | (self._steps >= self._limit))
-        following = self.corrector.observation(observe(seen))
-        success = torch.as_tensor(info["success"])
-        over = ended | cut
-        self._starts.report(over, success)
-        self.observation = self._start(over) if bool(over.any()) else following
-        return Step(torch.as_tensor(reward).float(), ended, cut, success, following)
+        step = self._worlds.step(self.corrector.corrected(residual))
+        step = replace(step, next_observation=self.corrector.observation(step.next_observation))
+        self.observation = step.next_observation
+        started = self._worlds.start_again(step)
+        if started is not None:
+            seen, seeds = started
+            self.corrector.start(step.ended, seeds)
+            self.observation = self.corrector.observation(seen)
+        return step
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run needs, of the worlds of all processes; worlds go on from what this puts them in.
-
-        The worlds are put back into what is saved, so that a run that goes on and one that is resumed later do
-        the same: parts that slept are awake in both.
-        """
-        saved = self.env.state()
-        self.env.load_state(saved)
-        worlds = {f"worlds.{name}": torch.as_tensor(values) for name, values in saved.items()}
-        chunks = {f"chunks.{name}": values for name, values in self.corrector.chunks.state().items()}
-        starts = {f"starts.{name}": values for name, values in self._starts.state().items()}
-        others = {
-            "steps": self._steps.clone(),
-            "observation": self.observation.clone(),
-            "base_action": self.corrector.base_action.clone(),
-        }
-        of_worlds = worlds | chunks | others
-        return {name: distributed.gathered(values) for name, values in of_worlds.items()} | starts
+        """What a resumed run needs, of all processes; worlds go on from what this puts them in (`TrainingWorlds`)."""
+        chunks = prefixed("chunks.", self.corrector.chunks.state())
+        others = {"observation": self.observation.clone(), "base_action": self.corrector.base_action.clone()}
+        return self._worlds.state() | gathered(chunks | others)
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Invert `state`."""
-        own = {name: distributed.own_rows(values) for name, values in state.items() if not name.startswith("starts.")}
-        self.env.load_state({name: self._to_worlds(values) for name, values in with_prefix(own, "worlds.").items()})
-        self.corrector.chunks.load_state(with_prefix(own, "chunks."))
-        self._starts.load_state(with_prefix(state, "starts."))
-        self._steps.copy_(own["steps"])
-        self.observation = own["observation"].to(self._steps.device, copy=True)
-        self.corrector.base_action = own["base_action"].to(self._steps.device, copy=True)
-
-    def _start(self, mask: Tensor) -> Tensor:
-        """Begin episodes where ``mask`` holds; the observation of all worlds then."""
-        host = arrays.to_host(mask)
-        start = self._starts.draw(host)
-        seeds = None if self._device_draws else start.seeds
-        with self._simulating():
-            seen, _ = self.env.reset(seed=seeds, options={"reset_mask": host & ~start.along})
-            if start.snapshot is not None:
-                options = {"reset_mask": start.along, "snapshot": start.snapshot, "steps": start.steps}
-                seen, _ = self.env.reset(options=options)
-        self._device_draws = arrays.is_tensor(self._kind)
-        self._steps[mask] = torch.as_tensor(start.steps, device=self._steps.device)[mask]
-        self.corrector.start(mask, start.seeds)
-        return self.corrector.observation(observe(seen))
-
-    def _to_worlds(self, values: Tensor) -> Any:
-        """As an array of the worlds' kind, where they are."""
-        return values.to(self._kind.device) if arrays.is_tensor(self._kind) else values.cpu().numpy()
-
-    @contextmanager
-    def _simulating(self) -> Iterator[None]:
-        began_s = time.perf_counter()
-        yield
-        self.simulation_s += time.perf_counter() - began_s
+        self._worlds.load_state(state)
+        self.corrector.chunks.load_state(own_rows(with_prefix(state, "chunks.")))
+        device = self.observation.device
+        self.observation = distributed.own_rows(state["observation"]).to(device, copy=True)
+        self.corrector.base_action = distributed.own_rows(state["base_action"]).to(device, copy=True)

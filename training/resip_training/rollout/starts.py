@@ -21,7 +21,7 @@ _SEEDS: Final = 1 << 30
 _PHASES: Final = 16  # pieces of an episode whose success is followed
 _MEMORY: Final = 0.95  # share of a phase's estimated success that an episode leaves
 _LEAST: Final = 0.02  # weight of a phase that always or never succeeds
-_LEARN_EVERY: Final = 16  # control steps
+_LEARN_EVERY: Final = 16  # actions
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Starts:
         self._success = torch.full((_PHASES,), 0.5)
         self._phase = torch.full((num_envs,), -1)
         self._reports = torch.tensor(0)
-        #: Of the last control steps: ``2 * phase + success`` of an episode that ended then, else -1.
+        #: Of the last actions: ``2 * phase + success`` of an episode that ended then, else -1.
         self._outcomes = torch.full((num_envs, _LEARN_EVERY), -1)
         if share > 0:
             assert demos is not None, "starts along demonstrations need them"
@@ -110,7 +110,7 @@ class Starts:
         return phase, step, self._rows[episode.start + step]
 
     def report(self, over: Tensor, success: Tensor) -> None:
-        """Learn whether the phases of episodes that are ``over`` ``(n,)`` succeed; called after every control step."""
+        """Learn whether the phases of episodes that are ``over`` ``(n,)`` succeed; called after every action."""
         if self._share == 0:
             return
         ended = over.cpu() & (self._phase >= 0)
