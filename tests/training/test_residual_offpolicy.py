@@ -28,6 +28,7 @@ CONFIG = ResidualOffPolicyConfig(
     target_rate=0.04,
     warmup=2000,
     critic_first=100,
+    residual_penalty=0.005,
 )
 ENOUGH = 14_000  # control steps
 TINY = replace(CONFIG, update_ratio=0.25, width=16, batch_size=16, critics=2, warmup=10 * WORLDS, critic_first=20)
