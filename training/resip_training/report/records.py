@@ -90,8 +90,8 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         """Of the algorithm and of the base policy, by dotted names."""
-        base = {"base": self.config["base"]["policy"]} if "base" in self.config else {}
-        return flat({**self.config["settings"], **({} if "policy" in self.config["settings"] else base)})
+        policy = {"policy": self.config["base"]["policy"]} if "base" in self.config else {}
+        return flat({**policy, **self.config["settings"]})
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
