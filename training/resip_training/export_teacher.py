@@ -11,7 +11,7 @@ from resip.errors import ResipError
 
 from resip_training.checkpoints import Teacher, load_teacher
 from resip_training.model_card import ranges
-from resip_training.runs import BEST_FILE, CONFIG_FILE, read_config, read_metrics, save_tensors, write_text
+from resip_training.runs import BEST_FILE, CONFIG_FILE, best_step, read_config, read_metrics, save_tensors, write_text
 
 CARD_FILE: Final = "README.md"
 MAX_SIZE_BYTES: Final = 20_000_000
@@ -33,7 +33,8 @@ resets of seeds {seeds}. Hash of the numbers: `{data_sha256}`.
 
 ## Training
 
-{algorithm}: {steps} {unit} in {minutes:g} minutes on {threads} CPU thread(s), seed {seed}.
+{algorithm}: {steps} {unit} in {minutes:g} minutes on {threads} CPU thread(s), seed {seed}; the weights are those of
+step {best_step}{chosen}.
 
 ## Evaluation
 
@@ -71,7 +72,13 @@ def export_teacher(run: Path, out: Path, evaluations: Sequence[Path] = ()) -> No
     save_tensors(out / BEST_FILE, weights, {})
     if (out / BEST_FILE).stat().st_size > MAX_SIZE_BYTES:
         raise ResipError(f"{out} is more than {MAX_SIZE_BYTES / 1e6:.0f} MB: train a smaller policy")
-    shipped = {**config, "sha256": teacher.sha256(), "result": read_metrics(run), "evaluations": measured}
+    shipped = {
+        **config,
+        "sha256": teacher.sha256(),
+        "result": read_metrics(run),
+        "best_step": best_step(run),
+        "evaluations": measured,
+    }
     write_text(out / CONFIG_FILE, json.dumps(shipped, indent=2) + "\n")
     write_text(out / CARD_FILE, _card(out.name, teacher, shipped))
     print(f"{out}: {teacher.task}, {(out / BEST_FILE).stat().st_size / 1e6:.1f} MB, {len(measured)} evaluations")
@@ -97,6 +104,8 @@ def _card(name: str, teacher: Teacher, config: dict[str, Any]) -> str:
         minutes=result.get("minutes", 0),
         threads=result.get("threads", 1),
         seed=config["settings"]["seed"],
+        best_step=config["best_step"],
+        chosen=", which validated best" if config["best_step"] != result.get("steps") else "",
         evaluation=_evaluation(config["evaluations"]),
         sha256=teacher.sha256(),
     )

@@ -217,8 +217,16 @@ def read_weights(run: Path, prefix: str) -> dict[str, Tensor]:
     Raises:
       ResipError: there is no checkpoint yet, or it is damaged.
     """
-    path = run / (BEST_FILE if (run / BEST_FILE).exists() else CHECKPOINT_FILE)
-    return with_prefix(read_tensors(path, prefix)[0], prefix)
+    return with_prefix(read_tensors(_acting_file(run), prefix)[0], prefix)
+
+
+def best_step(run: Path) -> int:
+    """At which step the run had the weights of `read_weights`."""
+    return int(read_tensors(_acting_file(run), "-")[1]["step"])
+
+
+def _acting_file(run: Path) -> Path:
+    return run / (BEST_FILE if (run / BEST_FILE).exists() else CHECKPOINT_FILE)
 
 
 def read_tensors(path: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
