@@ -20,7 +20,9 @@ from resip_training.models.mlp import MlpConfig
 
 @pytest.fixture
 def demos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DemoSet:
-    small = MlpConfig(prediction_horizon=1, action_horizon=1, width=16, blocks=1, actions="absolute", parts="all")
+    small = MlpConfig(
+        poses="absolute", prediction_horizon=1, action_horizon=1, width=16, blocks=1, actions="absolute", parts="all"
+    )
     monkeypatch.setattr(bc, "_POLICY", small)
     monkeypatch.setattr(bc, "_WARM_UP_UPDATES", 1)
     return write_demos(tmp_path / "demos", n_episodes=13)

@@ -32,7 +32,9 @@ from resip_training.models.mlp import MlpConfig
 
 _WARM_UP_UPDATES: Final = 20
 #: The compact MLP-S on all that is observed; without dropout, which robomimic's has not.
-_POLICY: Final = MlpConfig(prediction_horizon=1, action_horizon=1, actions="absolute", parts="all", dropout=0.0)
+_POLICY: Final = MlpConfig(
+    poses="absolute", prediction_horizon=1, action_horizon=1, actions="absolute", parts="all", dropout=0.0
+)
 
 
 @dataclass(frozen=True)
