@@ -147,7 +147,7 @@ def test_success_stands_beside_the_bases_and_the_papers(page: str, tmp_path: Pat
     low, high = (round(100 * end) for end in Success.of([True] * 19 + [False], range(20)).interval)
     assert f"ppo_0 MLP-C + Residual PPO peg_hole, low 19 of 20 95 % {low} % to {high} %" in text
     assert "ppo_0 MLP-C alone peg_hole, low 12 of 20 60 %" in text
-    assert "8 seeds succeed only with the residual, 1 only without it" in text
+    assert "8 seeds succeed only with what was learned, 1 only without it" in text
     assert "resip evaluate &lt;RUN&gt;" in page
 
     run = write_base_run(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Ship a policy on states, a base, alone or with what was learned on it, as a folder that any command takes for a run."""
+"""Ship a policy on states, a base alone or with what was learned on it, as a folder that commands take for a run."""
 
 from __future__ import annotations
 
