@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ PPO = ResidualPPOConfig(
     along_demonstrations=0.5,
     time_limit=0.1,
     normalize_reward=True,
+    whiten=False,  # by directions that are arbitrary where nothing varies
     validation_episodes=1,
     validations=1,
 )
@@ -44,6 +46,12 @@ def correct(demos: Path, base: Path, out: Path, iterations: int = 2) -> None:
     """A residual: two iterations, in which episodes end and begin."""
     steps = iterations * PPO_STEPS // 2
     train.train_residual_ppo(base, out / "ppo", dataset=demos, budget=Budget(steps=steps), config=PPO)
+
+
+def whiten(demos: Path, base: Path, out: Path) -> None:
+    """A residual that is shown whitened inputs, after the rollout that they are taken from."""
+    config, budget = replace(PPO, whiten=True), Budget(steps=PPO_STEPS // 2)
+    train.train_residual_ppo(base, out / "whitened", dataset=demos, budget=budget, config=config)
 
 
 def stop_one_of_two(demos: Path, out: Path) -> None:
@@ -80,6 +88,7 @@ def main(demos: Path, base: Path, out: Path) -> None:
     with distributed.joined():
         clone(demos, out)
         correct(demos, base, out)
+        whiten(demos, base, out)
         stop_one_of_two(demos, out)
         refuse(demos, out)
 

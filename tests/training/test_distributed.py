@@ -34,6 +34,7 @@ def one(demos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("one")
     shared_runs.clone(demos, out)
     shared_runs.correct(demos, out / "diffusion", out)
+    shared_runs.whiten(demos, out / "diffusion", out)
     return out
 
 
@@ -68,6 +69,19 @@ def test_two_processes_with_half_the_worlds_each_correct_as_one_does_with_all(on
     assert int(wanted["env.starts.begun"].sum()) > 2 * shared_runs.PPO.num_envs, "episodes ended on the way"
     for decisive in ("residual.", "env.observation", "env.worlds.q", "env.steps", "env.starts."):
         assert_alike(wanted, given, decisive)
+
+
+def test_two_processes_whiten_by_the_first_rollout_of_both(one: Path, two: Path):
+    wanted, given = (load_file(folder / "whitened" / runs.CHECKPOINT_FILE) for folder in (one, two))
+    for network in ("actor", "critic"):
+        name = f"residual.{network}.whitening."
+        torch.testing.assert_close(given[name + "mean"], wanted[name + "mean"], rtol=0, atol=1e-5)
+        # the directions are arbitrary where nothing varies, but not the metric that they make
+        one_metric, two_metric = (
+            tensors[name + "directions"] @ tensors[name + "directions"].T for tensors in (wanted, given)
+        )
+        torch.testing.assert_close(two_metric, one_metric, rtol=1e-3, atol=1.0)
+        assert one_metric.max() > 100, "of directions that hardly vary"
 
 
 def test_a_run_of_two_processes_is_resumed_by_one(demos: Path, one: Path, two: Path):

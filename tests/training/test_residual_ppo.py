@@ -53,14 +53,36 @@ def test_with_the_sign_of_the_advantage_flipped_it_does_not(monkeypatch: pytest.
     assert success_of(trained()) < 0.2
 
 
+def test_whitened_inputs_are_learned_from_sooner():
+    plain, whitened = (success_of(trained(replace(CONFIG, whiten=whiten), 15)) for whiten in (False, True))
+    assert whitened > plain + 0.2
+
+
+def test_its_networks_are_whitened_by_the_first_rollout_and_it_is_still_its_base():
+    ppo, twin = (ResidualPPO(CONFIG, ToyResidualEnv(64, seed=0)) for _ in range(2))  # pyright: ignore[reportArgumentType]
+    seen = twin._collect()[0].observation.flatten(0, 1)
+    ppo.iterate(0.0)
+    for network in (ppo.model.actor, ppo.model.critic):
+        covariance = torch.cov(network.whitening(seen).T)
+        torch.testing.assert_close(covariance, covariance.diag().diag(), rtol=0, atol=0.02)
+        assert ((covariance.diag() > 0.2) & (covariance.diag() < 1.02)).all(), "less than 1 below the floor"
+    assert torch.equal(ppo.act(seen), torch.zeros(len(seen), 2))
+    before = ppo.model.actor.whitening.directions.clone()
+    ppo.iterate(0.1)
+    assert torch.equal(ppo.model.actor.whitening.directions, before), "of the first rollout alone"
+    assert not torch.equal(ppo.act(seen), torch.zeros(len(seen), 2))
+
+
 def test_it_starts_as_its_base():
     actor = GaussianResidual(20, 64, log_std=-1.5)
     assert torch.equal(actor(torch.randn(5, 20)), torch.zeros(5, 10))
     assert actor.mean[-1].bias is None
 
 
-def test_a_residual_that_does_not_see_the_base_action_does_not_depend_on_it():
-    actor = GaussianResidual(20, 64, log_std=-1.5, sees_base_action=False)
+@pytest.mark.parametrize("whiten", [False, True])
+def test_a_residual_that_does_not_see_the_base_action_does_not_depend_on_it(whiten: bool):
+    actor = GaussianResidual(20, 64, log_std=-1.5, sees_base_action=False, whiten=whiten)
+    actor.fit(torch.randn(100, 20))
     with torch.no_grad():
         list(actor.mean.parameters())[-1].fill_(1.0)
     one, other = torch.randn(5, 20), torch.randn(5, 20)

@@ -55,7 +55,8 @@ def write_residual_run(path: Path, seed: int = 0, **changes: Any) -> Path:
     """A run of residual PPO on that base; ``changes`` are of its settings."""
     policy = make_base()
     settings = {**vars(ResidualPPOConfig(width=WIDTH, seed=seed)), **changes}
-    actor = GaussianResidual(policy.observe.dim(settings["poses"]) + spaces.ACTION_DIM, WIDTH, -1.5)
+    observation_dim = policy.observe.dim(settings["poses"]) + spaces.ACTION_DIM
+    actor = GaussianResidual(observation_dim, WIDTH, -1.5, whiten=settings["whiten"])
     with torch.no_grad():
         list(actor.mean.parameters())[-1].normal_(std=0.1)
     config = describe(

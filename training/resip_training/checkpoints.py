@@ -147,8 +147,13 @@ class _ActorAlone(nn.Module):
 
     def __init__(self, settings: dict[str, Any], observation_dim: int) -> None:
         super().__init__()
-        seen = settings["sees_base_action"]
-        self.actor = GaussianResidual(observation_dim, settings["width"], settings["log_std"], sees_base_action=seen)
+        self.actor = GaussianResidual(
+            observation_dim,
+            settings["width"],
+            settings["log_std"],
+            sees_base_action=settings["sees_base_action"],
+            whiten=settings.get("whiten", False),  # older runs had no choice
+        )
 
     def forward(self, observation: Tensor) -> Tensor:
         return self.actor(observation)

@@ -18,6 +18,7 @@ from torch.distributions import Normal
 from resip_training import distributed
 from resip_training.algorithms.gae import advantages
 from resip_training.algorithms.settings import PPOConfig
+from resip_training.models.residual import Critic
 from resip_training.rollout.training_worlds import Step
 from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
 
@@ -48,7 +49,7 @@ class ActorCritic(nn.Module, ABC, Generic[Actor]):
       critic: what the value loss trains.
     """
 
-    def __init__(self, actor: Actor, critic: nn.Module) -> None:
+    def __init__(self, actor: Actor, critic: Critic) -> None:
         super().__init__()
         self.actor, self.critic = actor, critic
 
@@ -84,7 +85,7 @@ class RewardScale:
 
 
 @dataclass
-class _Rollout:
+class Rollout:
     """T actions in n worlds, each entry ``(T, n, ...)``."""
 
     observation: Tensor
@@ -168,7 +169,7 @@ class PPO(ABC):
         """What else is logged of an update, from this process's observations ``(B, D)`` of its rollout."""
 
     @torch.no_grad()
-    def _collect(self) -> tuple[_Rollout, dict[str, float]]:
+    def _collect(self) -> tuple[Rollout, dict[str, float]]:
         env, model = self.env, self.model
         rows: list[tuple[Tensor, ...]] = []
         outcome = OutcomeCount(env.observation.device)
@@ -193,9 +194,9 @@ class PPO(ABC):
                     step.ended,
                 )
             )
-        return _Rollout(*(torch.stack(column) for column in zip(*rows, strict=True))), outcome.figures()
+        return Rollout(*(torch.stack(column) for column in zip(*rows, strict=True))), outcome.figures()
 
-    def _update(self, rollout: _Rollout, progress: float) -> dict[str, float]:
+    def _update(self, rollout: Rollout, progress: float) -> dict[str, float]:
         config = self.config
         numbers = (rollout.reward, rollout.value, rollout.next_value, rollout.terminated, rollout.ended)
         reward, value, next_value, terminated, ended = (distributed.gathered(column, dim=1) for column in numbers)

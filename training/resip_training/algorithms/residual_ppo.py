@@ -29,8 +29,9 @@ class ActorCritic(ppo.ActorCritic[GaussianResidual]):
                 config.learn_std,
                 config.sees_base_action,
                 action_dim,
+                config.whiten,
             ),
-            Critic(observation_dim, config.width),
+            Critic(observation_dim, config.width, config.whiten),
         )
 
     def distribution(self, observation: Tensor) -> Normal:
@@ -40,6 +41,11 @@ class ActorCritic(ppo.ActorCritic[GaussianResidual]):
     def value(self, observation: Tensor) -> Tensor:
         """Values ``(B,)``."""
         return self.critic(observation)
+
+    def fit(self, observation: Tensor) -> None:
+        """Take the whitening of both from observations ``(N, D)``."""
+        self.actor.fit(observation)
+        self.critic.fit(observation)
 
 
 class ResidualPPO(ppo.PPO):
@@ -56,12 +62,17 @@ class ResidualPPO(ppo.PPO):
         torch.manual_seed(config.seed)
         model = ActorCritic(env.observation_dim, env.action_dim, config).to(env.observation.device)
         super().__init__(config, env, model)
-        self._actor = model.actor
+        self._networks, self._whiten = model, config.whiten
 
     def act(self, observation: Tensor) -> Tensor:
         """The residual's mean."""
         with torch.no_grad():
-            return self._actor(observation)
+            return self._networks.actor(observation)
+
+    def _update(self, rollout: ppo.Rollout, progress: float) -> dict[str, float]:
+        if self._whiten and self.iteration == 0:  # when the residual is still zero, whatever it is shown
+            self._networks.fit(distributed.gathered(rollout.observation, dim=1).flatten(0, 1))
+        return super()._update(rollout, progress)
 
     def _figures(self, observation: Tensor) -> dict[str, float]:
         return {"residual_mean": distributed.mean(self.act(observation).abs())}

@@ -105,11 +105,14 @@ class ResidualPPOConfig(ResidualConfig, PPOConfig):
       log_std: of the exploration, before alpha [-1.5].
       learn_std: [False].
       sees_base_action: of the residual [True].
+      whiten: show actor and critic whitened inputs [False], see `Whitening`: poses and actions move together, and
+        what decides an insertion is in their small differences. Taken from the first rollout.
       normalize_reward: divide by the running deviation of the rewards, and clip at 5 [True]. Rewards are 0 and 1 and
         returns at most the number of pairs, so their scale is known; the deviation of a rare event only inflates it.
     """
 
     sees_base_action: bool = True
+    whiten: bool = True
 
 
 #: Tables 6 and 9. What the defaults above change, and why, is said there.
@@ -125,6 +128,7 @@ PAPER_RESIDUAL_PPO: Final = ResidualPPOConfig(
     normalize_reward=True,
     num_envs=1024,
     poses="absolute",
+    whiten=False,
 )
 
 
