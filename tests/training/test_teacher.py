@@ -16,6 +16,7 @@ from resip_training.models.mlp import MlpConfig
 from resip_training.runs import Budget
 from resip_training.train import train_bc
 from safetensors.torch import load_file, save_file
+from tiny_runs import write_residual_run
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,9 @@ def test_weights_of_another_network_are_refused(run: Path, tmp_path: Path):
 def test_a_folder_without_a_run_is_refused(tmp_path: Path):
     with pytest.raises(ResipError, match="is not a training run"):
         load_teacher(tmp_path)
+
+
+def test_a_residual_that_was_learned_without_demonstrations_names_its_base(tmp_path: Path):
+    export_teacher(write_residual_run(tmp_path / "run"), tmp_path / "teacher")
+    assert "Those of its base, the run runs/base" in (tmp_path / "teacher" / CARD_FILE).read_text()
+    assert load_teacher(tmp_path / "teacher").residual is not None

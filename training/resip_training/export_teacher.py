@@ -28,8 +28,7 @@ Made by `resip export`; `config.json` holds the contract, the data and every set
 
 ## Data
 
-{n_demonstrations} demonstrations ({n_steps} steps at 10 Hz) by the {source}, {randomness} randomness, in simulation;
-resets of seeds {seeds}. Hash of the numbers: `{data_sha256}`.
+{data}
 
 ## Training
 
@@ -45,6 +44,10 @@ Weights: sha256 `{sha256}`.
 
 It needs poses that no camera gives, and has met {randomness} randomness only. It has not been run on a real robot.
 """
+
+_DATA: Final = """\
+{n_demonstrations} demonstrations ({n_steps} steps at 10 Hz) by the {source}, {randomness} randomness, in simulation;
+resets of seeds {seeds}. Hash of the numbers: `{data_sha256}`."""
 
 _ROW: Final = "| {randomness} | {base} | {success} | {seeds} |\n"
 _TABLE: Final = "| randomness | base alone | as it acts | seeds |\n|---|---|---|---|\n"
@@ -85,19 +88,15 @@ def export_teacher(run: Path, out: Path, evaluations: Sequence[Path] = ()) -> No
 
 
 def _card(name: str, teacher: Teacher, config: dict[str, Any]) -> str:
-    data, result = config["data"], config["result"]
+    result = config["result"]
     return _CARD.format(
         task=teacher.task,
         name=name,
         acts=teacher.learned or "base alone",
         show=" --show-residual" if teacher.residual is not None else "",
         weights=BEST_FILE,
-        n_demonstrations=data["n_demonstrations"],
-        n_steps=data["n_steps"],
-        source=data["provenance"]["source"],
         randomness=teacher.randomness,
-        seeds=ranges(data["seeds"]),
-        data_sha256=data["sha256"][:16],
+        data=_data(config, teacher.randomness),
         algorithm=config["algorithm"],
         steps=result.get("steps", 0),
         unit="updates" if config["algorithm"] == "bc" else "control steps",
@@ -108,6 +107,20 @@ def _card(name: str, teacher: Teacher, config: dict[str, Any]) -> str:
         chosen=", which validated best" if config["best_step"] != result.get("steps") else "",
         evaluation=_evaluation(config["evaluations"]),
         sha256=teacher.sha256(),
+    )
+
+
+def _data(config: dict[str, Any], randomness: str) -> str:
+    data = config["data"]
+    if data is None:  # what was learned on the base needed none
+        return f"Those of its base, the run {config['base']['run']} (weights: sha256 `{config['base']['sha256']}`)."
+    return _DATA.format(
+        n_demonstrations=data["n_demonstrations"],
+        n_steps=data["n_steps"],
+        source=data["provenance"]["source"],
+        randomness=randomness,
+        seeds=ranges(data["seeds"]),
+        data_sha256=data["sha256"][:16],
     )
 
 
