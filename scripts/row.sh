@@ -15,7 +15,7 @@ evaluate=(--episodes "${EPISODES:-200}" --seed 780000 --randomness "$level" --th
 
 # control steps, and what differs from the defaults: a peg fits by a tenth of a millimetre, so corrections are small
 case $algorithm in
-  residual-ppo) steps=3000000 ;;
+  residual-ppo) steps=3000000 options=(--discount 0.99 --rollout-steps 256 "${options[@]}") ;;
   residual-offpolicy) steps=500000 ;;
   chunk-ppo) steps=2000000 ;;
   idql) steps=1000000 ;;
