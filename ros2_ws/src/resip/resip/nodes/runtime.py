@@ -46,6 +46,9 @@ TIMER_PERIOD_S: Final = 0.0025
 
 COMMAND_LIFESPAN_S: Final = 0.2
 
+#: What a rival is called whose name discovery has not told yet.
+UNNAMED: Final = "a node whose name is not known yet"
+
 _WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the second that a node has to end
 _PR_SET_PDEATHSIG = 1
 
@@ -198,7 +201,7 @@ class ResipNode(Node):
         if self.count_publishers(topic) <= expected:
             return None
         infos = self.get_publishers_info_by_topic(topic)
-        return " and ".join(sorted(f"{i.node_namespace.rstrip('/')}/{i.node_name}" for i in infos))
+        return " and ".join(sorted(_full_name(i.node_namespace, i.node_name) for i in infos))
 
     def end(self, status: int) -> None:
         """Let the process end with a status, after the present callback; from any thread."""
@@ -289,3 +292,8 @@ def _spin(node: ResipNode, stop: _StopFlag) -> None:
 
 def _name_of(node_class: Callable[[], ResipNode]) -> str:
     return node_class.__module__.rpartition(".")[2]
+
+
+def _full_name(namespace: str, name: str) -> str:
+    """Of a node; discovery tells of a publisher before it tells whose it is."""
+    return UNNAMED if "UNKNOWN" in name else f"{namespace.rstrip('/')}/{name}"
