@@ -15,6 +15,7 @@ from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer
 from resip_training.models.diffusion import DiffusionConfig
 from resip_training.models.mlp import MlpConfig
 from resip_training.runs import Budget
+from resip_training.train_online import train_online
 
 DIFFUSION = StateBCConfig(DiffusionConfig(width=32, blocks=1, inference_steps=2), batch_size=16, warmup_updates=0)
 MLP = StateBCConfig(MlpConfig(width=32, blocks=1, dropout=0.5), batch_size=16, warmup_updates=0)
@@ -45,13 +46,13 @@ def clone(demos: Path, out: Path) -> None:
 def correct(demos: Path, base: Path, out: Path, iterations: int = 2) -> None:
     """A residual: two iterations, in which episodes end and begin."""
     steps = iterations * PPO_STEPS // 2
-    train.train_residual_ppo(base, out / "ppo", dataset=demos, budget=Budget(steps=steps), config=PPO)
+    train_online(base, out / "ppo", PPO, dataset=demos, budget=Budget(steps=steps))
 
 
 def whiten(demos: Path, base: Path, out: Path) -> None:
     """A residual that is shown whitened inputs, after the rollout that they are taken from."""
     config, budget = replace(PPO, whiten=True), Budget(steps=PPO_STEPS // 2)
-    train.train_residual_ppo(base, out / "whitened", dataset=demos, budget=budget, config=config)
+    train_online(base, out / "whitened", config, dataset=demos, budget=budget)
 
 
 def stop_one_of_two(demos: Path, out: Path) -> None:

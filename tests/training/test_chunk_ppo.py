@@ -16,7 +16,7 @@ from resip_training.checkpoints import load_teacher
 from resip_training.models.mlp import MlpBase
 from resip_training.rollout.episodes import BaseAgent, run_episodes
 from resip_training.runs import Budget, read_config
-from resip_training.train import train_chunk_ppo
+from resip_training.train_online import train_online
 from state_runs import PEG_HOLE_DIM, peg_hole_base
 from torch.distributions import kl_divergence
 from toy_cell import EVALUATION_SEEDS, ToyCell, chunk_env, cloned_mlp, observations, successes
@@ -184,7 +184,7 @@ def test_a_run_in_physics_leaves_the_policy_that_evaluation_acts_with(tmp_path: 
         validations=1,
         validation_episodes=2,
     )
-    train_chunk_ppo(base, tmp_path / "run", budget=Budget(steps=64), config=config)
+    train_online(base, tmp_path / "run", config, budget=Budget(steps=64))
     assert read_config(tmp_path / "run")["algorithm"] == "chunk-ppo"
     teacher = load_teacher(tmp_path / "run")
     seen = torch.rand(2, PEG_HOLE_DIM, generator=torch.Generator().manual_seed(0))
@@ -197,5 +197,5 @@ def test_a_run_in_physics_leaves_the_policy_that_evaluation_acts_with(tmp_path: 
 def test_a_base_that_is_no_mlp_is_refused_and_nothing_is_begun(tmp_path: Path) -> None:
     base = peg_hole_base(tmp_path / "base", "diffusion")
     with pytest.raises(ResipError, match=r"chunk-ppo fine-tunes an MLP: .*mlp-c"):
-        train_chunk_ppo(base, tmp_path / "run")
+        train_online(base, tmp_path / "run", ChunkPPOConfig())
     assert not (tmp_path / "run").exists()

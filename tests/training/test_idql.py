@@ -17,7 +17,7 @@ from resip_training.evaluate import evaluate
 from resip_training.models.chunk_choice import BestOfSamples, ChunkCritic
 from resip_training.rollout.episodes import BaseAgent, run_episodes
 from resip_training.runs import Budget, read_weights
-from resip_training.train import train_idql
+from resip_training.train_online import train_online
 from state_runs import PEG_HOLE_DIM, peg_hole_base
 from toy_cell import CHUNK, EVALUATION_SEEDS, CoinPolicy, ToyCell, chunk_env, observations, successes
 
@@ -178,7 +178,7 @@ def test_a_run_in_physics_saves_q_and_evaluation_acts_by_it(tmp_path: Path) -> N
         validation_episodes=2,
     )
     run = tmp_path / "run"
-    train_idql(base, run, budget=Budget(steps=64), config=config)
+    train_online(base, run, config, budget=Budget(steps=64))
     assert read_weights(run, "q.").keys() == {f"value.{i}.{kind}" for i in (0, 2, 4) for kind in ("weight", "bias")}
     teacher = load_teacher(run)
     assert teacher.learned == "base chosen by Q"
@@ -195,5 +195,5 @@ def test_a_run_in_physics_saves_q_and_evaluation_acts_by_it(tmp_path: Path) -> N
 def test_a_base_that_has_no_samples_is_refused_and_nothing_is_begun(tmp_path: Path) -> None:
     base = peg_hole_base(tmp_path / "base", "mlp")
     with pytest.raises(ResipError, match=r"idql chooses among samples: .*dp"):
-        train_idql(base, tmp_path / "run")
+        train_online(base, tmp_path / "run", IDQLConfig())
     assert not (tmp_path / "run").exists()

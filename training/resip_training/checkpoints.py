@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 from resip import spaces
-from resip.errors import ResipError
+from resip.errors import ResipError, check_name
 from torch import Tensor, nn
 
 from resip_training.models import presets
@@ -26,6 +26,7 @@ from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.residual_env import Correction
 from resip_training.rollout.teacher import Residual, ResidualAgent
 from resip_training.runs import CONFIG_FILE, prefixed, read_config, read_weights, with_prefix
+from resip_training.sim.env import DEVICES
 
 #: What each algorithm leaves beside its base: the prefix of its weights, and what acts then, in words.
 _LEARNED: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
@@ -201,3 +202,16 @@ def check_contract(folder: Path, recorded: Mapping[str, Any], observation: space
             raise ResipError(
                 f"{folder} was trained under another contract: its {name} is {recorded.get(name)!r}, here {wanted!r}"
             )
+
+
+def torch_device(device: str) -> str:
+    """Where torch works for worlds on ``device`` (see ``env.DEVICES``).
+
+    Raises:
+      ResipError: unknown device, or no GPU.
+    """
+    kind = device.partition(":")[0]
+    check_name("device", kind, DEVICES)
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ResipError(f"device {device!r}: torch finds no GPU here")
+    return "cpu" if device == "warp-cpu" else device

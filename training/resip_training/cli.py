@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -312,17 +311,18 @@ class TrainOnline:
     json: Path | None = None
     """Write the figures here as well."""
 
-    def _train(self, train: Callable[..., dict[str, Any]], config: settings.OnlineConfig) -> None:
+    def _train(self, config: settings.OnlineConfig) -> None:
         from resip_training.runs import Budget
+        from resip_training.train_online import train_online
 
-        figures = train(
+        figures = train_online(
             self.base,
             self.out,
+            replace(config, seed=self.seed),
             dataset=self.dataset,
             budget=Budget(steps=self.steps),
             threads=self.threads,
             device=self.device,
-            config=replace(config, seed=self.seed),
         )
         _write_json(figures, self.json)
 
@@ -336,9 +336,7 @@ class TrainResidualPPO(TrainOnline):
 
     def run(self) -> None:
         """Train, or go on training."""
-        from resip_training.train import train_residual_ppo
-
-        self._train(train_residual_ppo, self.settings)
+        self._train(self.settings)
 
 
 @dataclass(frozen=True)
@@ -354,9 +352,7 @@ class TrainResidualOffPolicy(TrainOnline):
 
     def run(self) -> None:
         """Train, or go on training."""
-        from resip_training.train import train_residual_offpolicy
-
-        self._train(train_residual_offpolicy, self.settings)
+        self._train(self.settings)
 
 
 @dataclass(frozen=True)
@@ -368,9 +364,7 @@ class TrainChunkPPO(TrainOnline):
 
     def run(self) -> None:
         """Train, or go on training."""
-        from resip_training.train import train_chunk_ppo
-
-        self._train(train_chunk_ppo, self.settings)
+        self._train(self.settings)
 
 
 @dataclass(frozen=True)
@@ -382,9 +376,7 @@ class TrainIDQL(TrainOnline):
 
     def run(self) -> None:
         """Train, or go on training."""
-        from resip_training.train import train_idql
-
-        self._train(train_idql, self.settings)
+        self._train(self.settings)
 
 
 @dataclass(frozen=True)

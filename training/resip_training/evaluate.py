@@ -20,7 +20,7 @@ from resip.trials.statistics import Success
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from resip_training.checkpoints import is_state_run, load_teacher, sha256
+from resip_training.checkpoints import is_state_run, load_teacher, sha256, torch_device
 from resip_training.export import ExportedPolicy
 from resip_training.provenance import circumstances
 from resip_training.render.replay import Replay
@@ -30,7 +30,7 @@ from resip_training.runs import CHECKPOINT_FILE, write_text
 from resip_training.sim import tasks
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.task import Task
-from resip_training.train import load_policy_of, torch_device
+from resip_training.train import load_policy_of
 
 _MAX_ENVS: Final = 8
 _MAX_STATE_ENVS: Final = 64

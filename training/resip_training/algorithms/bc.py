@@ -10,7 +10,6 @@ resumed run repeats what an uninterrupted one would have done.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,15 +19,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from resip import spaces
-from resip.errors import ResipError
 from torch import Tensor
 
+from resip_training.algorithms.cloning import CloningTrainer, check_batch
 from resip_training.data.images import AugmentConfig, augmented_batch, centre_batch, load_views
 from resip_training.data.store import DemoSet
 from resip_training.data.windows import chunk_rows, split_episodes, steps_of
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
 from resip_training.models.schedule import training_scheduler
-from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
 
 _MOVES_M: Final = 0.02  # a part displaced by more than this within an episode takes part in the task
 _VALIDATIONS: Final = 10  # over a whole run
@@ -131,8 +129,8 @@ def part_columns(demos: DemoSet) -> list[int]:
     return [body * spaces.PART_POSE_DIM + i for body in chosen for i in range(spaces.PART_POSE_DIM)]
 
 
-class BCTrainer:
-    """One behaviour-cloning run in memory: the policy, its average, the optimiser, and the step count.
+class BCTrainer(CloningTrainer[DiffusionPolicy]):
+    """One run of behaviour cloning from images, in memory.
 
     Args:
       config: settings.
@@ -140,21 +138,18 @@ class BCTrainer:
     """
 
     def __init__(self, config: BCConfig, data: TrainingData) -> None:
-        if len(data.train_rows) < config.batch_size:
-            raise ResipError(f"{len(data.train_rows)} training steps are fewer than a batch of {config.batch_size}")
+        check_batch(len(data.train_rows), config.batch_size)
         torch.manual_seed(config.seed)
-        self.config, self.data, self.step = config, data, 0
-        self.unit, self.samples_per_step, self.validations = "updates", config.batch_size, _VALIDATIONS
-        self.policy = DiffusionPolicy(config.policy, data.parts.shape[1])
-        self.policy.state_normalizer.fit(data.state)
-        self.policy.chunk_normalizer.fit(data.state, data.action[data.chunks])
-        self.policy.parts_normalizer.fit(data.parts)
-        for encoder in (self.policy.encoder.front, self.policy.encoder.wrist):
+        self.config, self.data = config, data
+        self.samples_per_step, self.validations = config.batch_size, _VALIDATIONS
+        policy = DiffusionPolicy(config.policy, data.parts.shape[1])
+        policy.state_normalizer.fit(data.state)
+        policy.chunk_normalizer.fit(data.state, data.action[data.chunks])
+        policy.parts_normalizer.fit(data.parts)
+        for encoder in (policy.encoder.front, policy.encoder.wrist):
             encoder.low_precision = config.precision == "bfloat16"
-        self.average = copy.deepcopy(self.policy).requires_grad_(False).eval()
-        self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        super().__init__(policy, optimizer, config.ema_decay)
         self._scheduler = training_scheduler(config.policy)
         self._conditions: Tensor | None = None  # (views, training steps, condition), in the refinement
         self._epoch_order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
@@ -187,8 +182,7 @@ class BCTrainer:
         (losses["loss/action"] + self.config.parts_weight * losses.get("loss/parts", 0.0)).backward()
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
         self.optimizer.step()
-        self.step += 1
-        self._update_average()
+        self._count_update()
         return {**{name: loss.item() for name, loss in losses.items()}, "learning_rate": rate}
 
     @torch.no_grad()
@@ -215,22 +209,6 @@ class BCTrainer:
         ]
         weights = [len(rows[i : i + _VALIDATION_BATCH]) for i in pieces]
         return {name: float(np.average([r[name] for r in results], weights=weights)) for name in results[0]}
-
-    def weights(self) -> dict[str, Tensor]:
-        """Those of the averaged policy."""
-        return prefixed("average.", self.average.state_dict())
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that a resumed run needs, by name, for a safetensors file."""
-        model = prefixed("model.", self.policy.state_dict())
-        return model | self.weights() | optimizer_tensors("optimizer.", self.optimizer)
-
-    def load_tensors(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Continue from `tensors` of the same configuration, saved after ``step`` steps."""
-        self.policy.load_state_dict(with_prefix(tensors, "model."))
-        self.average.load_state_dict(with_prefix(tensors, "average."))
-        load_optimizer("optimizer.", self.optimizer, tensors)
-        self.step = step
 
     def _batch_rows(self) -> NDArray[np.int64]:
         epoch, position = divmod(self.step, self.steps_per_epoch)
@@ -290,12 +268,6 @@ class BCTrainer:
         index = torch.randint(0, len(self.data.train_rows), (self.config.refinement_batch,))
         view = torch.randint(0, self.config.refinement_views, index.shape)
         return {"loss/action": self._action_loss(self._conditions[view, index], self.data.train_rows[index.numpy()])}
-
-    def _update_average(self) -> None:
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for averaged, current in zip(self.average.parameters(), self.policy.parameters(), strict=True):
-                averaged.lerp_(current, 1 - decay)
 
     def _validate_batch(self, rows: NDArray[np.int64], noise: Tensor) -> dict[str, float]:
         data, policy = self.data, self.average

@@ -6,7 +6,6 @@ uninterrupted one would have done.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass, field, replace
 
@@ -14,18 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from resip import spaces
-from resip.errors import ResipError
 from torch import Tensor
 
 from resip_training import distributed
 from resip_training.algorithms.bc import part_columns
+from resip_training.algorithms.cloning import CloningTrainer, check_batch
 from resip_training.data.store import DemoSet
 from resip_training.data.windows import chunk_rows, split_episodes, steps_of
 from resip_training.models import presets
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.diffusion import DiffusionConfig
 from resip_training.models.features import Inputs, goals_of
-from resip_training.runs import Figures, load_optimizer, optimizer_tensors, prefixed, with_prefix
+from resip_training.runs import Figures
 from resip_training.sim import tasks
 
 _COMPACT_UPDATES = {"mlp-s": 5_000, "mlp-c": 5_000, "dp": 8_000, "act": 5_000}  # some minutes of one core each
@@ -115,8 +114,8 @@ def load_state_data(demos: DemoSet, config: StateBCConfig) -> StateData:
     )
 
 
-class StateBCTrainer:
-    """One run of behaviour cloning in memory: the policy, its average, the optimiser, the step count.
+class StateBCTrainer(CloningTrainer[BasePolicy]):
+    """One run of behaviour cloning from states, in memory.
 
     All demonstrations are on the device from the beginning: there a batch is two lookups, which wait for no worker
     and copy nothing from the host. Processes that share a run each take their rows of every batch.
@@ -130,26 +129,23 @@ class StateBCTrainer:
       ResipError: fewer steps than a batch, or a batch that the processes cannot share.
     """
 
-    unit = "updates"
     validations = _VALIDATIONS
 
     def __init__(self, config: StateBCConfig, data: StateData, device: str = "cpu") -> None:
-        if len(data.train_rows) < config.batch_size:
-            raise ResipError(f"{len(data.train_rows)} training steps are fewer than a batch of {config.batch_size}")
+        check_batch(len(data.train_rows), config.batch_size)
         distributed.share(config.batch_size, "windows of a batch")
         torch.manual_seed(config.seed)
-        self.config, self.step, self.samples_per_step = config, 0, config.batch_size
-        self.policy = presets.build(config.policy, data.inputs).to(device)
+        self.config, self.samples_per_step = config, config.batch_size
         self._observation, self._action = data.observation.to(device), data.action.to(device)
         self._chunks = data.chunks.to(device)
-        self._train_rows = torch.from_numpy(data.train_rows).to(device)
+        self._train_rows = rows = torch.from_numpy(data.train_rows).to(device)
         self._validation_rows = data.validation_rows
-        rows = self._train_rows
-        self.policy.fit(self._observation[rows], self._action[self._chunks[rows]])
-        self.average = copy.deepcopy(self.policy).requires_grad_(False).eval()
-        self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        policy = presets.build(config.policy, data.inputs).to(device)
+        policy.fit(self._observation[rows], self._action[self._chunks[rows]])
+        optimizer = torch.optim.AdamW(
+            policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
+        super().__init__(policy, optimizer, config.ema_decay)
 
     def train_step(self, progress: float) -> Figures:
         """Do one update; ``progress`` sets the learning rate."""
@@ -165,8 +161,7 @@ class StateBCTrainer:
         distributed.add_up_gradients(self.policy)
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip_norm)
         self.optimizer.step()
-        self.step += 1
-        self._update_average()
+        self._count_update()
         return {"loss": distributed.added_up(loss.detach()), "learning_rate": rate}
 
     @torch.no_grad()
@@ -190,22 +185,6 @@ class StateBCTrainer:
             "gripper_agreement": (error[..., spaces.ACTION_GRIPPER].abs() < 1).float().mean().item(),
         }
 
-    def weights(self) -> dict[str, Tensor]:
-        """Those of the averaged policy."""
-        return prefixed("average.", self.average.state_dict())
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that a resumed run needs, by name."""
-        model = prefixed("model.", self.policy.state_dict())
-        return model | self.weights() | optimizer_tensors("optimizer.", self.optimizer)
-
-    def load_tensors(self, tensors: dict[str, Tensor], step: int) -> None:
-        """Continue from `tensors` of the same configuration, saved after ``step`` updates."""
-        self.policy.load_state_dict(with_prefix(tensors, "model."))
-        self.average.load_state_dict(with_prefix(tensors, "average."))
-        load_optimizer("optimizer.", self.optimizer, tensors)
-        self.step = step
-
     def _loss(self, policy: BasePolicy, rows: Tensor) -> Tensor:
         return policy.loss(self._observation[rows], self._action[self._chunks[rows]])
 
@@ -213,10 +192,3 @@ class StateBCTrainer:
         """Linear warm-up, then cosine to zero."""
         warm = min(1.0, (self.step + 1) / self.config.warmup_updates) if self.config.warmup_updates else 1.0
         return warm * 0.5 * (1 + math.cos(math.pi * progress))
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        averaged: list[Tensor] = list(self.average.parameters())
-        current: list[Tensor] = list(self.policy.parameters())
-        torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]

@@ -332,6 +332,17 @@ class DemoSet:
                 pieces.append(_read(part.group, camera, slice(start, stop)))
         return np.concatenate(pieces) if pieces else np.empty((0, *_IMAGE_SHAPE), np.uint8)
 
+    def described(self) -> dict[str, Any]:
+        """What a run's configuration says of its data, plain JSON values."""
+        return {
+            "provenance": self.provenance,
+            "sha256": self.sha256(),
+            "n_demonstrations": self.n_demonstrations,
+            "n_episodes": self.n_episodes,
+            "n_steps": self.n_steps,
+            "seeds": sorted({int(seed) for seed in self.seeds}),
+        }
+
     def sha256(self) -> str:
         """Hash of every number in the set but the images (these follow from seeds, joints and part poses)."""
         digest = hashlib.sha256()
