@@ -46,7 +46,7 @@ def test_a_trap_ends_the_episode_and_what_is_reached_later_in_the_chunk_pays_not
 
 
 def test_time_that_runs_out_inside_a_chunk_cuts_there_and_is_no_end() -> None:
-    env = chunk_env(ToyCell(1), time_limit_steps=6)
+    env = chunk_env(ToyCell(1), episode_steps=6)
     start = env.observation[:, :2]
     away = torch.tensor([[0.0, -1.0]])
     assert not env.step(chunk_to(away)).ended
@@ -110,4 +110,4 @@ def test_in_physics_chunks_are_executed_and_resumed() -> None:
 
 def _physics() -> ChunkEnv:
     env = AssemblyEnv("peg_hole", 2, "low", threads=1)
-    return ChunkEnv(env, 8, Starts(2, seed=0), time_limit_steps=12)
+    return ChunkEnv(env, 8, Starts(2, seed=0), episode_steps=12)

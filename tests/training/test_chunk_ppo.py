@@ -180,7 +180,7 @@ def test_a_run_in_physics_leaves_the_policy_that_evaluation_acts_with(tmp_path: 
         rollout_steps=2,
         critic_first=0,
         along_demonstrations=0.0,
-        time_limit=0.1,
+        episode_steps=20,
         validations=1,
         validation_episodes=2,
     )

@@ -173,7 +173,7 @@ def test_a_run_in_physics_saves_q_and_evaluation_acts_by_it(tmp_path: Path) -> N
         width=16,
         rollout_chunks=2,
         along_demonstrations=0.0,
-        time_limit=0.1,
+        episode_steps=20,
         validations=1,
         validation_episodes=2,
     )

@@ -138,7 +138,7 @@ def test_training_never_starts_from_a_seed_that_is_evaluated():
 
 def test_episodes_begin_along_demonstrations_with_what_lies_behind_them_counted(policy: BasePolicy, demos: DemoSet):
     env = make(policy, demos, share=1.0, limit=200)
-    steps = env._worlds._steps.tolist()
+    steps = env.env.state()["episode_steps"].tolist()
     assert len(set(steps)) > 1
     peg_and_hole = env.env.part_poses()[:, :2].reshape(WORLDS, -1)
     recorded = demos.part_poses[:, : peg_and_hole.shape[1]]
@@ -163,6 +163,19 @@ def test_more_episodes_begin_where_about_half_succeed(demos: DemoSet):
     for step in range(16):  # learned from all at once
         starts.report(torch.tensor([step == 0]), torch.tensor([False]))
     assert float(starts._success[phase]) < before
+
+
+def test_an_episode_that_is_cut_before_its_demonstration_came_to_its_end_tells_nothing_of_the_phase(
+    policy: BasePolicy, demos: DemoSet
+):
+    env = make(policy, demos, share=1.0, limit=16)
+    left = env._worlds._demonstrated.clone()
+    told: list[torch.Tensor] = []
+    env._worlds._starts.report = lambda over, _: told.append(over)
+    for _ in range(16):
+        step = env.step(nothing())
+    assert step.truncated.any()
+    assert (told[-1] == (step.terminated | step.truncated & (left <= 16))).all()
 
 
 def test_demonstrations_without_the_simulators_states_are_refused(demos: DemoSet, policy: BasePolicy):

@@ -80,8 +80,9 @@ def test_the_actions_reach_the_device_as_tensors(
 
 
 def test_episodes_begin_along_demonstrations_there_too(worlds: AssemblyEnv, policy: BasePolicy, demos: DemoSet):
-    env = make(worlds, policy, demos, share=1.0)
-    steps, seen = env._worlds._steps.tolist(), torch.as_tensor(worlds.part_poses()[:, :2].reshape(WORLDS, -1))
+    make(worlds, policy, demos, share=1.0)
+    steps = worlds.state()["episode_steps"].tolist()
+    seen = torch.as_tensor(worlds.part_poses()[:, :2].reshape(WORLDS, -1))
     for i, step in enumerate(steps):
         torch.testing.assert_close(seen[i], torch.from_numpy(demos.part_poses[step, :14]).double(), rtol=0, atol=1e-4)
 

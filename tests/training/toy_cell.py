@@ -92,8 +92,8 @@ class ToyCell:
         return {"robot_state": robot, "part_poses": parts.reshape(self.num_envs, -1)}
 
 
-def chunk_env(cell: ToyCell, seed: int = 0, time_limit_steps: int = 16) -> ChunkEnv:
-    return ChunkEnv(cell, CHUNK, Starts(cell.num_envs, seed), time_limit_steps)
+def chunk_env(cell: ToyCell, seed: int = 0, episode_steps: int = 16) -> ChunkEnv:
+    return ChunkEnv(cell, CHUNK, Starts(cell.num_envs, seed), episode_steps)
 
 
 def chunk_to(places: Tensor) -> Tensor:

@@ -89,13 +89,12 @@ def train_online(
         num_envs, own_device = distributed.share(config.num_envs, "worlds"), distributed.own_device(device)
         env = AssemblyEnv(teacher.task, num_envs, teacher.randomness, device=own_device, threads=threads)
         starts = Starts(num_envs, config.seed, config.along_demonstrations, demos, env.worlds.snapshot())
-        limit_steps = round(config.time_limit * env.task.max_steps)
         validation_worlds = min(config.num_envs, config.validation_episodes)
         validation_env = AssemblyEnv(
             teacher.task, validation_worlds, teacher.randomness, device=own_device, threads=threads
         )
         policy = teacher.policy.to(torch_device(own_device))
-        return algorithm.begin(config, _Worlds(env, policy, starts, limit_steps, validation_env, demos))
+        return algorithm.begin(config, _Worlds(env, policy, starts, config.episode_steps, validation_env, demos))
 
     return run(out, description, begin, budget or Budget(), parallel=algorithm.parallel)
 
@@ -107,19 +106,19 @@ class _Worlds:
     env: AssemblyEnv
     policy: BasePolicy
     starts: Starts
-    time_limit_steps: int
+    episode_steps: int
     validation_env: AssemblyEnv
     demos: DemoSet | None
 
     def with_residual(self, config: ResidualConfig) -> ResidualEnv:
         """With the base in them, whose actions are corrected."""
         correction = Correction(config.alpha, config.poses)
-        return ResidualEnv(self.env, self.policy, correction, self.starts, self.time_limit_steps)
+        return ResidualEnv(self.env, self.policy, correction, self.starts, self.episode_steps)
 
     def with_chunks(self) -> ChunkEnv:
         """In which an action is a whole chunk."""
         policy = self.policy
-        return ChunkEnv(self.env, policy.action_horizon, self.starts, self.time_limit_steps, policy.device)
+        return ChunkEnv(self.env, policy.action_horizon, self.starts, self.episode_steps, policy.device)
 
 
 def _begin_residual_ppo(config: ResidualPPOConfig, worlds: _Worlds) -> OnlineTrainer:

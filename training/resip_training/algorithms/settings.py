@@ -24,7 +24,8 @@ class OnlineConfig:
         tenth of a millimetre, which are lost in the robot's frame.
       along_demonstrations: share of the episodes that begin at a state along a demonstration [0], see `Starts`:
         sparse rewards are found in minutes instead of hours.
-      time_limit: of training episodes, as a share of the task's [1.0]; who succeeds does so well before it.
+      episode_steps: after so many control steps an episode is cut [by the task's time limit alone, which 0 means], see
+        `TrainingWorlds`.
       validation_episodes: of the base alone and of what is learned, on the same seeds.
       validations: over the run.
       seed: of everything random; an option of the command.
@@ -34,7 +35,7 @@ class OnlineConfig:
     width: int = 256
     poses: Poses = "goals"
     along_demonstrations: float = 0.5
-    time_limit: float = 0.7
+    episode_steps: int = 150
     validation_episodes: int = 100
     validations: int = 10
     seed: Suppress[int] = 0
@@ -124,7 +125,7 @@ PAPER_RESIDUAL_PPO: Final = ResidualPPOConfig(
     kl_step=0.0,
     critic_first=0,
     along_demonstrations=0.0,
-    time_limit=1.0,
+    episode_steps=0,
     normalize_reward=True,
     num_envs=1024,
     poses="absolute",
@@ -217,7 +218,7 @@ PAPER_CHUNK_PPO: Final = ChunkPPOConfig(
     cosine=False,
     critic_first=0,
     along_demonstrations=0.0,
-    time_limit=1.0,
+    episode_steps=0,
     num_envs=1024,
     poses="absolute",
 )
@@ -258,7 +259,7 @@ PAPER_IDQL: Final = IDQLConfig(
     minibatches=1,
     critic_rate=1e-4,
     along_demonstrations=0.0,
-    time_limit=1.0,
+    episode_steps=0,
     num_envs=1024,
     poses="absolute",
 )

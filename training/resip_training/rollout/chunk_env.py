@@ -27,8 +27,7 @@ class ChunkEnv:
       env: the worlds.
       action_horizon: actions of a chunk that are executed (T_a).
       starts: where episodes begin.
-      time_limit_steps: an episode is cut after so many control steps, counted from the beginning of the task; at
-        most the task's own limit.
+      episode_steps: control steps after which an episode is cut, see `TrainingWorlds`.
       device: of the tensors here.
 
     Attributes:
@@ -41,12 +40,12 @@ class ChunkEnv:
         env: AssemblyEnv,
         action_horizon: int,
         starts: Starts,
-        time_limit_steps: int,
+        episode_steps: int,
         device: str | torch.device = "cpu",
     ) -> None:
         self.num_envs = env.num_envs
         self.action_shape: Final = (action_horizon, spaces.ACTION_DIM)
-        self._worlds = TrainingWorlds(env, starts, time_limit_steps, torch.device(device))
+        self._worlds = TrainingWorlds(env, starts, episode_steps, torch.device(device))
         self.observation = self._worlds.start_all()[0]
 
     @property

@@ -76,18 +76,17 @@ class ResidualEnv:
       policy: the base.
       correction: how the residual is tied to the base.
       starts: where episodes begin.
-      time_limit_steps: an episode is cut after so many steps, counted from the beginning of the task; at most
-        the task's own limit.
+      episode_steps: control steps after which an episode is cut, see `TrainingWorlds`.
     """
 
     def __init__(
-        self, env: AssemblyEnv, policy: BasePolicy, correction: Correction, starts: Starts, time_limit_steps: int
+        self, env: AssemblyEnv, policy: BasePolicy, correction: Correction, starts: Starts, episode_steps: int
     ) -> None:
         self.env, self.num_envs, self.correction = env, env.num_envs, correction
         self.corrector = Corrector(policy, env.num_envs, correction)
         self.observation_dim = policy.observe.dim(correction.poses) + spaces.ACTION_DIM
         self.action_dim = spaces.ACTION_DIM
-        self._worlds = TrainingWorlds(env, starts, time_limit_steps, policy.device)
+        self._worlds = TrainingWorlds(env, starts, episode_steps, policy.device)
         seen, seeds = self._worlds.start_all()
         self.corrector.start(torch.ones(env.num_envs, dtype=torch.bool), seeds)
         self.observation = self.corrector.observation(seen)

@@ -33,12 +33,14 @@ class Start:
       along: ``(n,)``, worlds that begin along a demonstration.
       snapshot: the physics' states for those, or None if there are none.
       steps: ``(n,)`` control steps that their episodes have behind them.
+      demonstrated: ``(n,)`` further control steps in which the demonstrations came to their end; 0 without one.
     """
 
     seeds: list[int]
     along: NDArray[np.bool_]
     snapshot: dict[str, Any] | None
     steps: NDArray[np.int64]
+    demonstrated: NDArray[np.int64]
 
 
 class Starts:
@@ -86,6 +88,7 @@ class Starts:
         """Where the worlds in ``mask`` ``(n,)`` begin."""
         n = len(self._worlds)
         seeds, along, steps = [0] * n, np.zeros(n, dtype=bool), np.zeros(n, dtype=np.int64)
+        demonstrated = np.zeros(n, dtype=np.int64)
         rows: dict[int, NDArray[np.float64]] = {}
         for i in map(int, np.flatnonzero(mask)):
             random = np.random.default_rng((self._seed, self._worlds[i], int(self._begun[i])))
@@ -94,23 +97,29 @@ class Starts:
             seeds[i] = FIRST_TRAINING_SEED + int(random.integers(_SEEDS))
             along[i] = random.random() < self._share
             if along[i]:
-                self._phase[i], steps[i], rows[i] = self._place(random)
+                self._phase[i], steps[i], demonstrated[i], rows[i] = self._place(random)
         if not rows:
-            return Start(seeds, along, None, steps)
+            return Start(seeds, along, None, steps, demonstrated)
         states = np.zeros((n, len(next(iter(rows.values())))))
         states[list(rows)] = list(rows.values())
-        return Start(seeds, along, snapshots.unflatten(states, self._like), steps)
+        return Start(seeds, along, snapshots.unflatten(states, self._like), steps, demonstrated)
 
-    def _place(self, random: np.random.Generator) -> tuple[int, int, NDArray[np.float64]]:
-        """A phase, a control step of a demonstration in it, and the physics' state there."""
+    def _place(self, random: np.random.Generator) -> tuple[int, int, int, NDArray[np.float64]]:
+        """A phase, a control step of a demonstration in it, how many follow, and the physics' state there."""
         weights = self._weights().double().numpy()
         phase = int(random.choice(_PHASES, p=weights / weights.sum()))
         episode = self._episodes[int(random.integers(len(self._episodes)))]
-        step = int((phase + random.random()) / _PHASES * (episode.stop - episode.start))
-        return phase, step, self._rows[episode.start + step]
+        length = episode.stop - episode.start
+        step = int((phase + random.random()) / _PHASES * length)
+        return phase, step, length - step, self._rows[episode.start + step]
 
     def report(self, over: Tensor, success: Tensor) -> None:
-        """Learn whether the phases of episodes that are ``over`` ``(n,)`` succeed; called after every action."""
+        """Learn whether the phases of episodes succeed; called after every action.
+
+        Args:
+          over: ``(n,)``, episodes that have shown it.
+          success: ``(n,)``, all is assembled.
+        """
         if self._share == 0:
             return
         ended = over.cpu() & (self._phase >= 0)

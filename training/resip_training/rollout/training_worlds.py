@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from resip import arrays
@@ -17,6 +17,8 @@ from resip_training.rollout.episodes import observe
 from resip_training.rollout.starts import Starts
 from resip_training.runs import prefixed, with_prefix
 from resip_training.sim.env import AssemblyEnv
+
+_NEVER: Final = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -50,24 +52,27 @@ class TrainingWorlds:
     only the first episodes begin at fresh seeds, which the CPU settles; later ones draw of the starts that the device
     keeps (see ``warp_worlds``).
 
+    An episode is cut, and what would have come is left to a critic, after so many control steps: whether an action was
+    good shows within seconds, and what follows a failure is mostly what nobody can mend any more.
+
     Attributes:
       simulation_s: wall time spent in the worlds so far; on a GPU, what the host spent there.
 
     Args:
       env: the worlds.
       starts: where episodes begin.
-      time_limit_steps: an episode is cut after so many steps, counted from the beginning of the task; at most
-        the task's own limit.
+      episode_steps: after which an episode is cut, counted from its own start; 0 for the task's time limit alone.
       device: of the tensors here.
     """
 
-    def __init__(self, env: AssemblyEnv, starts: Starts, time_limit_steps: int, device: torch.device) -> None:
+    def __init__(self, env: AssemblyEnv, starts: Starts, episode_steps: int, device: torch.device) -> None:
         self._env, self.num_envs = env, env.num_envs
-        self._starts, self._limit = starts, time_limit_steps
+        self._starts, self._limit = starts, episode_steps or _NEVER
         self.simulation_s = 0.0
         self._kind: Any = env.part_poses()
         self._device_draws = False  # the next episodes' starts
-        self._steps = torch.zeros(env.num_envs, dtype=torch.int64, device=device)
+        self._steps = torch.zeros(env.num_envs, dtype=torch.int64, device=device)  # of each world's episode
+        self._demonstrated = torch.zeros_like(self._steps)
 
     def start_all(self) -> tuple[Tensor, list[int]]:
         """Begin an episode in every world; what is seen, and the seeds, as in `start_again`."""
@@ -80,7 +85,8 @@ class TrainingWorlds:
           What is seen in all worlds then, ``(n, D)``, and the seeds of the new episodes, one for each world; None
           where all go on.
         """
-        self._starts.report(step.ended, step.success)
+        conclusive = step.terminated | step.truncated & (self._steps >= self._demonstrated)
+        self._starts.report(conclusive, step.success)
         return self._start(step.ended) if bool(step.ended.any()) else None
 
     def step(self, actions: Tensor) -> Step:
@@ -102,7 +108,8 @@ class TrainingWorlds:
         self._env.load_state(saved)
         worlds = {f"worlds.{name}": torch.as_tensor(values) for name, values in saved.items()}
         starts = prefixed("starts.", self._starts.state())
-        return gathered(worlds | {"steps": self._steps.clone()}) | starts
+        episodes = {"steps": self._steps.clone(), "demonstrated": self._demonstrated.clone()}
+        return gathered(worlds | episodes) | starts
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Invert `state`."""
@@ -110,6 +117,7 @@ class TrainingWorlds:
         self._env.load_state({name: self._to_worlds(values) for name, values in worlds.items()})
         self._starts.load_state(with_prefix(state, "starts."))
         self._steps.copy_(distributed.own_rows(state["steps"]))
+        self._demonstrated.copy_(distributed.own_rows(state["demonstrated"]))
 
     def _start(self, mask: Tensor) -> tuple[Tensor, list[int]]:
         host = arrays.to_host(mask)
@@ -121,7 +129,8 @@ class TrainingWorlds:
                 options = {"reset_mask": start.along, "snapshot": start.snapshot, "steps": start.steps}
                 seen, _ = self._env.reset(options=options)
         self._device_draws = arrays.is_tensor(self._kind)
-        self._steps[mask] = torch.as_tensor(start.steps, device=self._steps.device)[mask]
+        self._steps[mask] = 0
+        self._demonstrated[mask] = torch.as_tensor(start.demonstrated, device=mask.device)[mask]
         return observe(seen), start.seeds
 
     def _to_worlds(self, values: Tensor) -> Any:
