@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,14 +36,6 @@ SMALL: dict[str, BaseConfig] = {
     "dp-unet": DiffusionConfig(prediction_horizon=8, backbone="unet", unet=UnetConfig((16, 32), 16, 3, 4)),
     "act": ActConfig(prediction_horizon=8, width=32, feedforward=64, encoder_layers=1, dropout=0.0),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

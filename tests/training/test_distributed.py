@@ -23,7 +23,6 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("distributed") / "demos"
     collect("peg_hole", 2, 300, "low", path, threads=1, images=False)
     return path

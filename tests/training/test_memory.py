@@ -29,7 +29,6 @@ def resident_mb() -> float:
 
 @pytest.fixture
 def trainer(tmp_path: Path) -> StateBCTrainer:
-    torch.set_num_threads(1)
     config = StateBCConfig(MlpConfig(width=16, blocks=1), batch_size=16)
     return StateBCTrainer(config, load_state_data(write_demos(tmp_path / "demos", n_episodes=3), config))
 

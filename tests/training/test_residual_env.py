@@ -25,7 +25,6 @@ CORRECTION = Correction(ALPHA)
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> DemoSet:
-    torch.set_num_threads(1)
     path = tmp_path_factory.mktemp("residual") / "demos"
     collect("peg_hole", 2, 300, "low", path, threads=1, images=False)
     return DemoSet(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -32,14 +31,6 @@ CONFIG = ResidualOffPolicyConfig(
 )
 ENOUGH = 14_000  # control steps
 TINY = replace(CONFIG, update_ratio=0.25, width=16, batch_size=16, critics=2, warmup=10 * WORLDS, critic_first=20)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def learner(config: ResidualOffPolicyConfig, kind: type[ResidualOffPolicy] = ResidualOffPolicy) -> ResidualOffPolicy:

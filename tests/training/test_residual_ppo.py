@@ -20,11 +20,6 @@ CONFIG = ResidualPPOConfig(
 ITERATIONS = 35
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def success_of(residual: ResidualPPO, episodes: int = 256) -> float:
     env = ToyResidualEnv(episodes, seed=99)
     succeeded, over = torch.zeros(episodes, dtype=torch.bool), torch.zeros(episodes, dtype=torch.bool)

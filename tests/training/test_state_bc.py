@@ -25,7 +25,6 @@ UPDATES = 300
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> DemoSet:
-    torch.set_num_threads(1)
     return write_demos(tmp_path_factory.mktemp("states") / "demos", n_episodes=12, images=False)
 
 
