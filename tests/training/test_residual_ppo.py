@@ -15,7 +15,15 @@ from torch import Tensor
 from toy_residual_env import ToyResidualEnv
 
 CONFIG = ResidualPPOConfig(
-    num_envs=64, rollout_steps=60, critic_first=1, actor_rate=1e-3, kl_step=0.06, discount=0.97, log_std=-1.0, width=64
+    num_envs=64,
+    rollout_steps=60,
+    critic_first=1,
+    actor_rate=1e-3,
+    kl_step=0.06,
+    discount=0.97,
+    log_std=-1.0,
+    width=64,
+    noise_memory=0.0,  # the toy's hand is at once where an action says
 )
 ITERATIONS = 35
 
@@ -51,6 +59,13 @@ def test_with_the_sign_of_the_advantage_flipped_it_does_not(monkeypatch: pytest.
 def test_whitened_inputs_are_learned_from_sooner():
     plain, whitened = (success_of(trained(replace(CONFIG, whiten=whiten), 15)) for whiten in (False, True))
     assert whitened > plain + 0.2
+
+
+def test_exploration_remembers_a_share_of_itself_and_keeps_its_size():
+    ppo = ResidualPPO(replace(CONFIG, noise_memory=0.8), ToyResidualEnv(CONFIG.num_envs, seed=0))  # pyright: ignore[reportArgumentType]
+    noise = torch.stack([ppo._next_noise((4, 2)) for _ in range(4000)])
+    assert float(noise.std()) == pytest.approx(1.0, abs=0.05)
+    assert float((noise[1:] * noise[:-1]).mean()) == pytest.approx(0.8, abs=0.08)
 
 
 def test_its_networks_are_whitened_by_the_first_rollout_and_it_is_still_its_base():

@@ -121,6 +121,7 @@ class PPO(ABC):
         self.critic_optimizer = adamw(model.critic, config.critic_rate)
         self.actor_rate = config.actor_rate
         self._reward_scale = RewardScale()
+        self._noise: Tensor | None = None
         self.iteration = 0
 
     def iterate(self, progress: float) -> dict[str, float]:
@@ -148,6 +149,7 @@ class PPO(ABC):
             **optimizer_tensors("critic_optimizer.", self.critic_optimizer),
             "generator": self._generator.get_state(),
             "numbers": numbers,
+            **({} if self._noise is None else {"noise": self._noise}),
         }
 
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
@@ -156,6 +158,7 @@ class PPO(ABC):
         load_optimizer("actor_optimizer.", self.actor_optimizer, tensors)
         load_optimizer("critic_optimizer.", self.critic_optimizer, tensors)
         self._generator.set_state(tensors["generator"].cpu())
+        self._noise = tensors.get("noise")
         iteration, self.actor_rate, *scale = tensors["numbers"].tolist()
         self.iteration = int(iteration)
         self._reward_scale = RewardScale(*scale)
@@ -178,8 +181,7 @@ class PPO(ABC):
             observation = env.observation
             distribution = model.distribution(observation)
             mean = distribution.mean
-            noise = torch.randn(worlds, *mean.shape[1:], generator=self._generator, device=observation.device)
-            action = mean + distribution.stddev * distributed.own_rows(noise)
+            action = mean + distribution.stddev * distributed.own_rows(self._next_noise((worlds, *mean.shape[1:])))
             step = env.step(action)
             outcome.add(step)
             rows.append(
@@ -195,6 +197,13 @@ class PPO(ABC):
                 )
             )
         return Rollout(*(torch.stack(column) for column in zip(*rows, strict=True))), outcome.figures()
+
+    def _next_noise(self, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal in the worlds of all processes, and like the noise before as far as that is remembered."""
+        fresh = torch.randn(shape, generator=self._generator, device=self.env.observation.device)
+        memory = self.config.noise_memory
+        self._noise = fresh if self._noise is None else memory * self._noise + math.sqrt(1 - memory**2) * fresh
+        return self._noise
 
     def _update(self, rollout: Rollout, progress: float) -> dict[str, float]:
         config = self.config

@@ -83,9 +83,9 @@ class ResidualOffPolicy:
             self.prior.add(demonstrations)
         self._generator = torch.Generator(device).manual_seed(config.seed)
         low, high = config.noise
-        self._noise = (
-            low + (high - low) * (torch.arange(env.num_envs, device=device).unsqueeze(-1) + 0.5) / env.num_envs
-        )
+        share = (torch.arange(env.num_envs, device=device).unsqueeze(-1) + 0.5) / env.num_envs
+        self._deviation = low + (high - low) * share
+        self._noise = torch.zeros(env.num_envs, env.action_dim, device=device)  # in units of that
 
     def iterate(self, progress: float) -> dict[str, float]:
         """Act one control step in every world, then do the updates that are due; what is logged.
@@ -134,6 +134,7 @@ class ResidualOffPolicy:
             **prefixed("queue.", self.queue.state()),
             **prefixed("prior.", self.prior.state()),
             **prefixed("online.", self.online.state()),
+            "noise": self._noise,
             "generator": self._generator.get_state(),
             "iteration": torch.tensor(self.iteration),
         }
@@ -147,6 +148,7 @@ class ResidualOffPolicy:
         self.queue.load_state(with_prefix(tensors, "queue."))
         self.prior.load_state(with_prefix(tensors, "prior."))
         self.online.load_state(with_prefix(tensors, "online."))
+        self._noise.copy_(tensors["noise"])
         self._generator.set_state(tensors["generator"].cpu())
         self.iteration = int(tensors["iteration"])
 
@@ -166,12 +168,13 @@ class ResidualOffPolicy:
     def _explored(self, observation: Tensor) -> Tensor:
         """The actor's residual with noise, or zero where the base alone is chosen."""
         whitened = self.model.whitening(observation)
-        residual = self._noisy(self.model.actor(whitened), self._noise)
+        fresh, memory = self._randn(self._noise.shape), self.config.noise_memory
+        self._noise = memory * self._noise + (1 - memory**2) ** 0.5 * fresh
+        residual = (self.model.actor(whitened) + self._deviation * self._noise).clamp(-1, 1)
         return residual if self.updates <= self.config.critic_first else self.model.chosen(whitened, residual)
 
-    def _noisy(self, residual: Tensor, deviation: Tensor | float) -> Tensor:
-        noise = torch.randn(residual.shape, generator=self._generator, device=residual.device)
-        return (residual + deviation * noise).clamp(-1, 1)
+    def _randn(self, shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=self._generator, device=self._noise.device)
 
     def _update(self, actor_learns: bool) -> dict[str, float]:
         """Update the critics and their slow copies, and the actor if it is its turn."""
@@ -212,7 +215,8 @@ class ResidualOffPolicy:
         """What the critics should say ``(B,)``: the rewards, and the discounted value of where they led."""
         whitened = self.model.whitening(batch.next_observation)
         pair = torch.randperm(self.config.critics, generator=self._generator, device=whitened.device)[:_TARGET_CRITICS]
-        residual = self._noisy(self.model.actor(whitened), self.config.target_noise)
+        residual = self.model.actor(whitened)
+        residual = (residual + self.config.target_noise * self._randn(residual.shape)).clamp(-1, 1)
         value = self.model.critics(torch.cat([whitened, residual], dim=-1), pair).amin(dim=0)
         if self.config.max_q:
             base = self.model.critics(torch.cat([whitened, torch.zeros_like(residual)], dim=-1), pair).amin(dim=0)

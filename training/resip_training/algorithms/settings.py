@@ -72,6 +72,9 @@ class PPOConfig(OnlineConfig):
       clip_norm: of the gradient [1.0].
       log_std: of the exploration at first.
       learn_std: whether it is learned.
+      noise_memory: share of the exploration that stays from one action to the next [0], as in "Colored Noise in PPO"
+        (arXiv 2312.11091): what a correction is worth shows where the hand is a moment later, and an arm does not
+        follow what changes ten times a second.
       critic_first: iterations in which only the critic learns [0]; the first advantages are noise.
       normalize_reward: divide by the running deviation of the rewards, and clip at 5.
     """
@@ -90,6 +93,7 @@ class PPOConfig(OnlineConfig):
     clip_norm: float = 1.0
     log_std: float = -1.5
     learn_std: bool = False
+    noise_memory: float = 0.0
     critic_first: int = 5
     normalize_reward: bool = False
 
@@ -112,6 +116,7 @@ class ResidualPPOConfig(ResidualConfig, PPOConfig):
         returns at most the number of pairs, so their scale is known; the deviation of a rare event only inflates it.
     """
 
+    noise_memory: float = 0.8
     sees_base_action: bool = True
     whiten: bool = True
 
@@ -129,6 +134,7 @@ PAPER_RESIDUAL_PPO: Final = ResidualPPOConfig(
     normalize_reward=True,
     num_envs=1024,
     poses="absolute",
+    noise_memory=0.0,
     whiten=False,
 )
 
@@ -155,6 +161,7 @@ class ResidualOffPolicyConfig(ResidualConfig):
       noise: deviation of the exploration before alpha, from the first to the second over the worlds [the entropy
         term decides]; so there is always data close to the policy and data far from it. A demonstration differs from
         a base by less than 0.3 of alpha in nine of ten numbers, and more noise than that ends every insertion.
+      noise_memory: share of the noise that stays from one control step to the next [0], see `PPOConfig`.
       target_noise: deviation of the noise on the residual that a target is taken at (TD3's smoothing).
       residual_penalty: weight of the mean squared residual in the actor's loss, against values up to the number of
         pairs [0]: where the critics see no difference, the base's action stays. The other half of the remedy.
@@ -175,6 +182,7 @@ class ResidualOffPolicyConfig(ResidualConfig):
     critic_first: int = 4_000
     prior_share: float = 0.5
     noise: tuple[float, float] = (0.02, 0.2)
+    noise_memory: float = 0.9
     target_noise: float = 0.1
     residual_penalty: float = 0.5
     max_q: bool = False
