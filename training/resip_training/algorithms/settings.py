@@ -151,20 +151,21 @@ class ResidualOffPolicyConfig(ResidualConfig):
         hundreds of steps a second, and success comes soonest with fewer updates of more data.
       critics: members of the ensemble [10]; half of them, for half the time.
       critic_rate: Adam's step size for the critics [3e-4].
-      actor_rate: Adam's step size for the actor [3e-4]; with 1e-4, and next to no penalty, it ran away on what critics
-        say of corrections that nobody has tried, and one_leg fell from 53 % to 0 within 40 000 control steps.
+      actor_rate: Adam's step size for the actor [3e-4]; with next to no penalty it ran away on what critics say of
+        corrections that nobody has tried, and one_leg fell from 53 % to 0 within 40 000 control steps.
       actor_delay: critic updates per actor update [20, its update ratio; TD3 takes 2].
       target_rate: share of the slow critics that an update replaces [0.005].
       warmup: control steps of the base with noise around it, before any update [5000].
       critic_first: updates in which only the critics learn [0]; the first values are noise.
       prior_share: of each batch, from demonstrations and warm-up [0.5].
       noise: deviation of the exploration before alpha, from the first to the second over the worlds [the entropy
-        term decides]; so there is always data close to the policy and data far from it. A demonstration differs from
-        a base by less than 0.3 of alpha in nine of ten numbers, and more noise than that ends every insertion.
+        term decides]; so there is always data close to the policy and data far from it. What a correction of one
+        step is worth is next to nothing beside how far critics disagree: with 0.02 to 0.2, forgotten from one step to
+        the next, they saw too little of it to gain more than 4 of the 10 % that these gain.
       noise_memory: share of the noise that stays from one control step to the next [0], see `PPOConfig`.
       target_noise: deviation of the noise on the residual that a target is taken at (TD3's smoothing).
       residual_penalty: weight of the mean squared residual in the actor's loss, against values up to the number of
-        pairs [0]: where the critics see no difference, the base's action stays. The other half of the remedy.
+        pairs [0]: where the critics see no difference, the base's action stays. With 0.5 it did nearly everywhere.
       max_q: act, and bootstrap, with the base's action wherever the critics value it as high as the corrected one.
       capacity: transitions that are kept beside demonstrations and warm-up [1 M].
     """
@@ -175,16 +176,16 @@ class ResidualOffPolicyConfig(ResidualConfig):
     update_ratio: float = 0.25
     critics: int = 5
     critic_rate: float = 3e-4
-    actor_rate: float = 3e-5
+    actor_rate: float = 1e-4
     actor_delay: int = 2
     target_rate: float = 0.01
     warmup: int = 10_000
     critic_first: int = 4_000
     prior_share: float = 0.5
-    noise: tuple[float, float] = (0.02, 0.2)
+    noise: tuple[float, float] = (0.05, 0.4)
     noise_memory: float = 0.9
     target_noise: float = 0.1
-    residual_penalty: float = 0.5
+    residual_penalty: float = 0.2
     max_q: bool = False
     capacity: int = 500_000
 
