@@ -238,7 +238,7 @@ class Render:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Write a contact sheet of tasks: an expert's episode in both cameras, nominal and randomised."""
+    """Write contact sheets: of tasks, an expert's episode nominal and randomised; or of a data set's images."""
 
     tasks: Positional[tuple[str, ...]] = ()
     """Names of tasks, such as one_leg; by default all."""
@@ -246,12 +246,17 @@ class Sheet:
     """Folder of the pictures, sheet_TASK.png."""
     seed: Natural = 0
     """Of the starts and of the randomisation."""
+    dataset: Path | None = None
+    """Show this set's images instead: episodes and moments, front and wrist."""
 
     def run(self) -> None:
-        """Run the expert and write the pictures."""
-        from resip_training.render.sheet import write_sheets
+        """Write the pictures."""
+        from resip_training.render.sheet import write_dataset_sheet, write_sheets
 
-        write_sheets(self.tasks, self.out, self.seed)
+        if self.dataset is None:
+            write_sheets(self.tasks, self.out, self.seed)
+        else:
+            write_dataset_sheet(self.dataset, self.out)
 
 
 @dataclass(frozen=True)
