@@ -183,7 +183,7 @@ class Rollout:
     worlds: Count = 64
     """Episodes that run side by side."""
     shard: str | None = None
-    """I/N takes every N-th seed from the I-th on into a folder of its own in OUT; all N together are read as one set."""
+    """I/N takes every N-th seed from the I-th on into a folder of its own in OUT; all N are read as one set."""
     keep_failures: bool = False
     """Keep the episodes that fail as well, marked as such."""
     device: str = "cpu"
@@ -257,6 +257,22 @@ class Sheet:
             write_sheets(self.tasks, self.out, self.seed)
         else:
             write_dataset_sheet(self.dataset, self.out)
+
+
+@dataclass(frozen=True)
+class Usd:
+    """Write the episodes of a data set as USD stages, for Isaac Sim; it can be interrupted."""
+
+    dataset: Positional[Path]
+    """Folder of the set."""
+    out: Path
+    """Folder of the stages, one for each episode, and of the cell that they share."""
+
+    def run(self) -> None:
+        """Write what is not there yet."""
+        from resip_training.render.usd import write_usd
+
+        write_usd(self.dataset, self.out)
 
 
 @dataclass(frozen=True)
@@ -679,6 +695,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "rollout": Rollout,
     "render": Render,
     "sheet": Sheet,
+    "usd": Usd,
     "play": Play,
     "train bc": TrainBC,
     "train residual-ppo": TrainResidualPPO,

@@ -43,7 +43,9 @@ class Shard:
         if text is None:
             return Shard(rank + 1, count) if count > 1 else None
         if count > 1:
-            raise ResipError(f"--shard {text} for each of the launcher's {count} processes: leave it away, each has its own")
+            raise ResipError(
+                f"--shard {text} for each of the launcher's {count} processes: leave it away, each has its own"
+            )
         return Shard.parse(text)
 
     def of(self, things: Sequence[Item]) -> Sequence[Item]:

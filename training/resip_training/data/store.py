@@ -564,7 +564,7 @@ def _trailing(provenance: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def _create_array(
     group: zarr.Group, name: str, dtype: str, trailing: tuple[int, ...], chunk: int, unwritten: int = 0
 ) -> None:
-    """An empty array ``(0, *trailing)``; what was never written reads as NaN, or as ``unwritten`` where there is none."""
+    """An empty array ``(0, *trailing)``; what was never written reads as NaN, or else as ``unwritten``."""
     is_image = name in spaces.CAMERAS
     group.create_array(
         name,

@@ -1,4 +1,4 @@
-"""`resip render`: the episodes of a data set as other lights, colours, textures and cameras would show them, or as is."""
+"""`resip render`: the episodes of a data set as other lights, colours, textures and cameras would have shown them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def render_dataset(
     if every == "never" and copies > 1:
         raise ResipError(f"{copies} copies of each episode without randomisation would be alike: render 1")
     demos = DemoSet(dataset)
-    task = _task_of(demos)
+    task = task_of(demos)
     episodes_of = _demonstrations(demos, shard)
     length = np.diff(demos.episode_ends, prepend=0)
     steps_of = {demo_seed: copies * int(length[episodes].sum()) for demo_seed, episodes in episodes_of.items()}
@@ -69,8 +69,12 @@ def render_dataset(
     print(f"{len(writer.seeds)} demonstrations, {writer.n_steps} steps in {folder}")
 
 
-def _task_of(demos: DemoSet) -> Task:
-    """The task of a set, which must have been recorded with the parts that it has now."""
+def task_of(demos: DemoSet) -> Task:
+    """The task of a set.
+
+    Raises:
+      ResipError: it is unknown, or was recorded with other parts than it has now.
+    """
     try:
         task = tasks.get(demos.provenance["task"])
     except UnknownNameError as error:

@@ -20,8 +20,9 @@ def in_blocks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """What ``function`` makes of ``rows``, each ``(n, ...)`` with n > 0: the same of a row whichever are beside it.
 
     A matrix product rounds a row otherwise when there are more or fewer rows, and contacts make another episode of
-    the last bit. So on the CPU the rows are computed in blocks of one size, the last one filled up. On a GPU, where
-    the noise of an episode depends on the others anyway, they are computed at once.
+    the last bit. So on the CPU the rows are computed in blocks of one size, the last one filled up. (MKL also minds
+    a row's place in its block, but only in layers of at most ten outputs from a number of inputs that four does not
+    divide.) On a GPU, where the noise of an episode depends on the others anyway, they are computed at once.
     """
     if rows[0].device.type != "cpu":
         return function(*rows)

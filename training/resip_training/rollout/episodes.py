@@ -22,9 +22,7 @@ class Cell(Protocol):
         """How many worlds."""
         ...
 
-    def reset(
-        self, *, seed: Sequence[int | None], options: dict[str, Any]
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def reset(self, *, seed: Sequence[int | None], options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start episodes in the worlds of ``options["reset_mask"]``."""
         ...
 
