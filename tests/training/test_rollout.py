@@ -226,10 +226,12 @@ def test_shards_together_are_what_one_process_runs(
     assert set(DemoSet(tmp_path / "shards" / "shard-2-of-2").seeds.tolist()) == {2_000_003, 2_000_005}
 
 
-def test_a_shard_without_a_seed_is_empty(teacher: Path, tmp_path: Path):
+def test_a_shard_without_a_seed_is_empty_and_all_together_are_no_shard(teacher: Path, tmp_path: Path):
     for index in (1, 2):
         rollout(teacher, tmp_path / "set", SEEDS[:1], shard=Shard(index, 2))
     assert DemoSet(tmp_path / "set").n_episodes == 1
+    with pytest.raises(ResipError, match="set holds shards: go on with the --shard or the launcher that began them"):
+        rollout(teacher, tmp_path / "set", SEEDS[:1])
 
 
 def test_processes_of_a_launcher_have_a_shard_each(monkeypatch: pytest.MonkeyPatch):

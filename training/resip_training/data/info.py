@@ -14,7 +14,7 @@ from resip import spaces
 from resip.errors import ResipError
 from resip.trials.statistics import Success
 
-from resip_training.data.store import DemoSet, success_of_rollouts
+from resip_training.data.store import DemoSet, knows_failures, success_of_rollouts
 
 Array = NDArray[np.float32]
 
@@ -85,8 +85,7 @@ def describe(demos: DemoSet) -> dict[str, Any]:
 
 def _rollouts(demos: DemoSet) -> Success | None:
     """How often the policy that acted in this set succeeded; None for another set, and where only images were made."""
-    acted = demos.provenance.get("rollout") is not None and demos.provenance.get("rendered") is None
-    return success_of_rollouts(demos.path) if acted else None
+    return success_of_rollouts(demos.path) if knows_failures(demos.provenance) else None
 
 
 def _toggles(demos: DemoSet) -> float:

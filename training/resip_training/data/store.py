@@ -183,7 +183,7 @@ class DemoWriter:
         return self._n_steps
 
     def record_failure(self, seed: int, steps: int) -> None:
-        """Keep of an attempt that failed after ``steps`` steps only that there was one.
+        """Keep of a rollout that failed after ``steps`` steps only that there was one.
 
         Raises:
           ResipError: the seed is there already, or the disk is full; the set then has what it had.
@@ -191,8 +191,6 @@ class DemoWriter:
         if seed in self._outcomes:
             raise ResipError(f"seed {seed} is already in {self._path}: skip the seeds in DemoWriter.outcomes")
         with self._writing(f"its {len(self._seeds)} demonstrations are whole"):
-            if _FAILED not in self._group:
-                _create_array(self._group, _FAILED, "int64", (2,), _EPISODE_CHUNK, _NEVER_WRITTEN)
             _array(self._group, _FAILED).append(np.array([[seed, steps]]))
         self._outcomes[seed] = False
 
@@ -469,6 +467,11 @@ def success_of_rollouts(path: Path) -> Success:
     return Success.of([outcomes[seed] for seed in seeds], seeds)
 
 
+def knows_failures(provenance: Mapping[str, Any]) -> bool:
+    """Whether a set of this provenance has every seed that was attempted: it holds rollouts, as they were recorded."""
+    return provenance.get("rollout") is not None and provenance.get("rendered") is None
+
+
 def provenance_of(recorded: Mapping[str, Any]) -> Provenance:
     """The provenance that a set's attributes hold."""
     return Provenance(**{**recorded, "part_names": tuple(recorded["part_names"])})
@@ -544,6 +547,8 @@ def _create(path: Path, provenance: Provenance) -> zarr.Group:
     _create_array(group, "success", "bool", (), _EPISODE_CHUNK)
     _create_array(group, "digest", "uint8", (hashlib.sha256().digest_size,), _EPISODE_CHUNK)
     _create_array(group, "episode_ends", "int64", (), _EPISODE_CHUNK)
+    if knows_failures(_provenance_json(provenance)):
+        _create_array(group, _FAILED, "int64", (2,), _EPISODE_CHUNK, _NEVER_WRITTEN)
     return group
 
 
@@ -584,6 +589,8 @@ def _open_group(path: Path, mode: Any) -> zarr.Group:
     try:
         group = zarr.open_group(path, mode="r" if mode == "r" else "r+")
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        if _shard_names(path):
+            raise ResipError(f"{path} holds shards: go on with the --shard or the launcher that began them") from error
         raise ResipError(f"{path} is not a demonstration data set: make one with `resip collect`") from error
     if group.attrs.get("format") != FORMAT:
         raise ResipError(f"{path} is not a demonstration data set: make one with `resip collect`")
@@ -604,7 +611,8 @@ def _check_arrays(path: Path, group: zarr.Group) -> None:
         shapes = {name: array.shape for name, array in group.arrays()}
     except (ValueError, KeyError) as error:
         raise ResipError(f"{path} is damaged, the description of an array cannot be read: collect it again") from error
-    for name in ("episode_ends", *_PER_EPISODE, *_per_step(group)):
+    failures = (_FAILED,) if knows_failures(_provenance(group)) else ()
+    for name in ("episode_ends", *_PER_EPISODE, *failures, *_per_step(group)):
         if name not in shapes:
             raise ResipError(f"{path} lacks the array {name!r}: it is damaged, collect it again")
     ends = _committed_ends(group)
@@ -663,7 +671,7 @@ def _committed_ends(group: zarr.Group) -> NDArray[np.int64]:
 
 def _failures(group: zarr.Group) -> NDArray[np.int64]:
     """Seed and steps ``(F, 2)`` of the failures that were recorded, without entries that were never written."""
-    if _FAILED not in group:
+    if not knows_failures(_provenance(group)):
         return np.empty((0, 2), np.int64)
     rows = _read(group, _FAILED)
     return rows[rows[:, 0] != _NEVER_WRITTEN]

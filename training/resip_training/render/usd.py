@@ -93,7 +93,7 @@ def _stage(path: Path, origin: Mapping[str, str]) -> Iterator[Usd.Stage]:
         os.replace(partial, path)
     except (OSError, Tf.ErrorException) as error:
         partial.unlink(missing_ok=True)
-        reason = " ".join(str(error).split())
+        reason = error.args[0].commentary if isinstance(error, Tf.ErrorException) else error
         raise ResipError(f"{path} cannot be written ({reason}): the files that are there are whole") from error
 
 
