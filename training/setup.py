@@ -27,8 +27,12 @@ setup(
         "trimesh>=4.4",
         "zarr>=3.0",
     ],
-    # the physics on a GPU, and its tests on any machine
-    extras_require={"gpu": ["mujoco-warp>=4.0", "warp-lang>=1.15"]},
+    extras_require={
+        # the physics on a GPU, and its tests on any machine
+        "gpu": ["mujoco-warp>=4.0", "warp-lang>=1.15"],
+        # `resip usd`
+        "usd": ["usd-core>=24.11"],
+    },
     entry_points={"resip.commands": ["training = resip_training.cli:COMMANDS"]},
     zip_safe=False,
 )

@@ -10,10 +10,13 @@ import pytest
 from resip import spaces
 from resip.errors import ResipError
 from resip_training.data.displaced import displaced
+from resip_training.data.info import describe
 from resip_training.data.store import DemoSet, DemoWriter, Episode, Provenance
 from resip_training.experts.rollout import Trajectory, run_expert
-from resip_training.render.dataset import Shard, render_dataset
+from resip_training.render import sheet
+from resip_training.render.dataset import render_dataset
 from resip_training.render.replay import Replay
+from resip_training.shards import Shard
 from resip_training.sim import tasks
 
 TASK = tasks.PEG_HOLE
@@ -108,12 +111,62 @@ def test_an_appearance_can_last_for_an_episode(recorded: DemoSet, tmp_path: Path
     assert len({calm.images("front", rows)[-1].tobytes() for rows in calm.episodes}) == calm.n_episodes
 
 
+def test_without_randomisation_the_pictures_are_those_that_were_recorded(recorded: DemoSet, tmp_path: Path):
+    render_dataset(recorded.path, tmp_path / "plain", every="never")
+    plain = DemoSet(tmp_path / "plain")
+    for camera in spaces.CAMERAS:
+        differs = np.abs(images(plain, camera).astype(int) - images(recorded, camera)).max(axis=-1) > 2
+        assert differs.mean() < 0.001, "they are stored with single precision"
+    assert (plain.provenance["rendered"]["every"], plain.provenance["rendered"]["ranges"]) == ("never", None)
+    with pytest.raises(ResipError, match="would be alike"):
+        render_dataset(recorded.path, tmp_path / "twice", copies=2, every="never")
+
+
 def test_a_rendered_set_says_where_it_comes_from_and_what_was_randomised(recorded: DemoSet, whole: DemoSet):
     rendered = whole.provenance["rendered"]
     assert (rendered["from"], rendered["sha256"]) == ("peg_hole_low", recorded.sha256())
     assert (rendered["seed"], rendered["copies"], rendered["every"]) == (9, 2, "frame")
     assert rendered["ranges"]["cameras"]["front"]["position_m"] == 0.0025
     assert {**whole.provenance, "rendered": None} == recorded.provenance
+
+
+def test_rendered_rollouts_say_who_acted_but_know_no_failures(recorded: DemoSet, tmp_path: Path):
+    path, rows = tmp_path / "rollouts", recorded.episodes[0]
+    acted = {"checkpoint": "teacher", "sha256": "e" * 64}
+    writer = DemoWriter(path, replace(PROVENANCE, source="teacher", images=False, rollout=acted))
+    numbers = {name: getattr(recorded, name)[rows] for name in NUMBERS}
+    writer.append(Episode(**numbers, seed=1, success=True))
+    writer.record_failure(2, steps=700)
+    render_dataset(path, tmp_path / "rendered")
+    assert DemoSet(tmp_path / "rendered").provenance["rollout"] == acted
+    assert describe(DemoSet(path))["rollouts"]["n"] == 2
+    assert describe(DemoSet(tmp_path / "rendered"))["rollouts"] is None
+
+
+# ---- a contact sheet ----
+
+
+def test_a_sheet_shows_each_episode_at_several_moments_in_both_cameras(whole: DemoSet, tmp_path: Path):
+    picture = np.asarray(sheet.dataset_sheet(whole))
+    width, height = sheet._TILE_PX
+    tiles = picture[sheet._HEADER_PX :, sheet._MARGIN_PX :]
+    assert tiles.shape == (sheet.EPISODES * height, 2 * len(sheet.MOMENTS) * width, 3)
+    first, last = whole.episodes[0], whole.episodes[-1]
+    for corner, frame in (((0, 0), first.start), (((sheet.EPISODES - 1) * height, 2 * width), last.stop - 1)):
+        tile = tiles[corner[0] :, corner[1] :][:height, :width]
+        np.testing.assert_allclose(
+            tile.mean(axis=(0, 1)), whole.images("front", slice(frame, frame + 1)).mean(axis=(0, 1, 2)), atol=1.0
+        )
+    sheet.write_dataset_sheet(whole.path, tmp_path)
+    assert (tmp_path / "sheet_whole.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sheet_needs_images_and_a_folder(recorded: DemoSet, whole: DemoSet, tmp_path: Path):
+    DemoWriter(tmp_path / "states", replace(PROVENANCE, images=False))
+    with pytest.raises(ResipError, match="has no images"):
+        sheet.write_dataset_sheet(tmp_path / "states", tmp_path)
+    with pytest.raises(ResipError, match="absent is no folder"):
+        sheet.write_dataset_sheet(whole.path, tmp_path / "absent")
 
 
 # ---- interrupts ----

@@ -22,7 +22,7 @@ from torch import Tensor
 
 TASK = "peg_hole"
 CONFIG = MlpConfig(prediction_horizon=4, action_horizon=2, width=16, blocks=1, parts="all")
-WIDTH = 8
+WIDTH = 16  # narrower layers round a row otherwise in another place of its block
 _METADATA = {"step": "100", "elapsed_s": "60.0"}
 
 

@@ -165,33 +165,80 @@ class DataSalvage:
 
 
 @dataclass(frozen=True)
+class Rollout:
+    """Record the episodes in which a policy on states succeeds, into a data set; it can be interrupted."""
+
+    checkpoint: Positional[Path]
+    """Folder of a training run, or of a shipped teacher."""
+    out: Path
+    """Folder of the data set; one that has some of the episodes is completed."""
+    episodes: Count = 50
+    """Episodes to run, on as many seeds."""
+    seed: Natural = 2_000_000
+    """First seed; the others follow it. Nothing is evaluated on these seeds by default."""
+    randomness: Randomness | None = None
+    """How far parts, obstacle and arm start from their nominal places; by default as the policy was trained."""
+    threads: Count = 1
+    """Threads of torch and of the simulations."""
+    worlds: Count = 64
+    """Episodes that run side by side."""
+    shard: str | None = None
+    """I/N takes every N-th seed from the I-th on into a folder of its own in OUT; all N are read as one set."""
+    keep_failures: bool = False
+    """Keep the episodes that fail as well, marked as such."""
+    device: str = "cpu"
+    """Where physics and policy run: cpu or cuda."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Run the episodes and print the success with its interval."""
+        from resip_training.rollout.record import rollout
+        from resip_training.shards import Shard
+
+        rollout(
+            self.checkpoint,
+            self.out,
+            range(self.seed, self.seed + self.episodes),
+            self.randomness,
+            self.threads,
+            self.worlds,
+            Shard.asked_for(self.shard),
+            self.keep_failures,
+            self.device,
+            self.json,
+        )
+
+
+@dataclass(frozen=True)
 class Render:
-    """Render a data set's images again under visual randomisation, into a new set; it can be interrupted."""
+    """Render a data set's images under visual randomisation, into a new set; it can be interrupted."""
 
     dataset: Positional[Path]
-    """Demonstrations that `resip collect` recorded."""
+    """Episodes that `resip collect` or `resip rollout` recorded."""
     out: Path
     """Folder of the new set; one that has some of it is completed."""
     seed: Natural = 0
     """Of lights, colours, textures and cameras."""
     copies: Count = 1
     """Times that each episode is rendered."""
-    every: Literal["frame", "episode"] = "frame"
-    """How long lights, colours, textures and cameras stay as they are."""
+    every: Literal["frame", "episode", "never"] = "frame"
+    """How long lights, colours, textures and cameras stay as they are; never: nothing is randomised."""
     shard: str | None = None
     """I/N renders the I-th of N parts into a folder of its own in OUT; all N together are read as one set."""
 
     def run(self) -> None:
         """Render until the set, or the shard, is complete."""
-        from resip_training.render.dataset import Shard, render_dataset
+        from resip_training.render.dataset import render_dataset
+        from resip_training.shards import Shard
 
-        shard = None if self.shard is None else Shard.parse(self.shard)
+        shard = Shard.asked_for(self.shard)
         render_dataset(self.dataset, self.out, self.seed, self.copies, self.every, shard)
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Write a contact sheet of tasks: an expert's episode in both cameras, nominal and randomised."""
+    """Write contact sheets: of tasks, an expert's episode nominal and randomised; or of a data set's images."""
 
     tasks: Positional[tuple[str, ...]] = ()
     """Names of tasks, such as one_leg; by default all."""
@@ -199,12 +246,33 @@ class Sheet:
     """Folder of the pictures, sheet_TASK.png."""
     seed: Natural = 0
     """Of the starts and of the randomisation."""
+    dataset: Path | None = None
+    """Show this set's images instead: episodes and moments, front and wrist."""
 
     def run(self) -> None:
-        """Run the expert and write the pictures."""
-        from resip_training.render.sheet import write_sheets
+        """Write the pictures."""
+        from resip_training.render.sheet import write_dataset_sheet, write_sheets
 
-        write_sheets(self.tasks, self.out, self.seed)
+        if self.dataset is None:
+            write_sheets(self.tasks, self.out, self.seed)
+        else:
+            write_dataset_sheet(self.dataset, self.out)
+
+
+@dataclass(frozen=True)
+class Usd:
+    """Write the episodes of a data set as USD stages, for Isaac Sim; it can be interrupted."""
+
+    dataset: Positional[Path]
+    """Folder of the set."""
+    out: Path
+    """Folder of the stages, one for each episode, and of the cell that they share."""
+
+    def run(self) -> None:
+        """Write what is not there yet."""
+        from resip_training.render.usd import write_usd
+
+        write_usd(self.dataset, self.out)
 
 
 @dataclass(frozen=True)
@@ -624,8 +692,10 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "data info": DataInfo,
     "data import": DataImport,
     "data salvage": DataSalvage,
+    "rollout": Rollout,
     "render": Render,
     "sheet": Sheet,
+    "usd": Usd,
     "play": Play,
     "train bc": TrainBC,
     "train residual-ppo": TrainResidualPPO,

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from resip import spaces
 from resip.errors import ResipError
+from resip.trials.statistics import Success
 
-from resip_training.data.store import DemoSet
+from resip_training.data.store import DemoSet, knows_failures, success_of_rollouts
 
 Array = NDArray[np.float32]
 
@@ -57,6 +58,7 @@ def describe(demos: DemoSet) -> dict[str, Any]:
     """What a set holds, as plain JSON values."""
     lengths = np.diff(demos.episode_ends, prepend=0)
     parts = [*demos.provenance["part_names"], "obstacle"]
+    rollouts = _rollouts(demos)
     return {
         "provenance": demos.provenance,
         "demonstrations": demos.n_demonstrations,
@@ -67,6 +69,7 @@ def describe(demos: DemoSet) -> dict[str, Any]:
         "sha256": demos.sha256(),
         "seeds": demos.seeds.tolist(),
         "successes": int(demos.success.sum()),
+        "rollouts": None if rollouts is None else rollouts.as_json(),
         "length": {
             "mean": float(lengths.mean()),
             "sd": float(lengths.std()),
@@ -78,6 +81,11 @@ def describe(demos: DemoSet) -> dict[str, Any]:
         "action": _ranges(demos.action, _ACTION_NAMES),
         "part_poses": _ranges(demos.part_poses, tuple(f"{part} {name}" for part in parts for name in _POSE_NAMES)),
     }
+
+
+def _rollouts(demos: DemoSet) -> Success | None:
+    """How often the policy that acted in this set succeeded; None for another set, and where only images were made."""
+    return success_of_rollouts(demos.path) if knows_failures(demos.provenance) else None
 
 
 def _toggles(demos: DemoSet) -> float:
@@ -97,6 +105,7 @@ def _lines(demos: DemoSet, figures: dict[str, Any]) -> list[str]:
     provenance, length = demos.provenance, figures["length"]
     has = [what for what, there in (("images", demos.has_images), ("simulator states", demos.has_worlds)) if there]
     minutes = demos.n_steps / spaces.CONTROL_HZ / 60
+    rollouts = _rollouts(demos)
     simulator = {name: value for name, value in provenance["simulator"].items() if name != "world"}
     return [
         f"{demos.path}: {provenance['task']}, randomness {provenance['randomness']}, by {provenance['source']}",
@@ -105,6 +114,7 @@ def _lines(demos: DemoSet, figures: dict[str, Any]) -> list[str]:
         f"length {length['mean']:.0f} +- {length['sd']:.0f} steps, {length['min']} to {length['max']}",
         f"{figures['successes']} of {demos.n_episodes} succeeded; "
         f"{figures['gripper_toggles']:.1f} gripper toggles an episode",
+        *([] if rollouts is None else [f"of all rollouts: {rollouts}; {_plain(provenance['rollout'])}"]),
         f"sha256 {figures['sha256']}",
         *(f"{name}: {_plain(value)}" for name, value in simulator.items()),
         "",

@@ -27,6 +27,9 @@ def salvage(dataset: Path, out: Path) -> None:
     seeds = [(part, seed) for part in parts for seed in np.unique(part.seeds()).tolist() if seed not in writer.seeds]
     for part, seed in track(seeds, "salvage"):
         writer.append_from(_whole_episodes(part, seed))
+    for seed, steps in (failure for part in parts for failure in _whole_failures(part)):
+        if seed not in writer.outcomes:
+            writer.record_failure(seed, steps)
     print(f"{len(writer.seeds)} demonstrations, {writer.n_steps} steps in {out}")
 
 
@@ -37,3 +40,12 @@ def _whole_episodes(part: Part, seed: int) -> Iterator[Episode]:
             yield part.episode(index)
         except ResipError as error:
             print(f"lost: episode {index} (seed {seed}): {error}")
+
+
+def _whole_failures(part: Part) -> list[tuple[int, int]]:
+    """Seed and steps of the failures of rollouts, none if those are damaged: the same rollout tries them again."""
+    try:
+        return [(int(seed), int(steps)) for seed, steps in part.failures()]
+    except ResipError as error:
+        print(f"lost: which rollouts failed: {error}")
+        return []

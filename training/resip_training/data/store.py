@@ -13,6 +13,7 @@ Layout, with N time steps at 10 Hz in all episodes together and E episodes::
     seed             (E,) int64
     success          (E,) bool
     digest           (E, 32) uint8        SHA-256 of the episode's numbers
+    failed           (F, 2) int64         seed and steps of attempts that were not kept; only in sets of rollouts
 
 An episode counts once its entry of ``episode_ends`` is there, and that entry is written last. What an
 interrupted write left behind is ignored by readers and cut off by the next writer. Chunks carry a checksum, which
@@ -35,6 +36,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -42,6 +44,7 @@ import zarr
 from numpy.typing import NDArray
 from resip import spaces
 from resip.errors import ResipError
+from resip.trials.statistics import Success
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from resip_training.sim import snapshots
@@ -53,6 +56,8 @@ WORLD: Final = "world"
 
 _LOW_DIM: Final = ("robot_state", "part_poses", "action", "reward", "joint_positions")
 _PER_EPISODE: Final = ("seed", "success", "digest")
+_FAILED: Final = "failed"
+_NEVER_WRITTEN: Final = -1  # in `failed`, where no seed is negative
 _IMAGE_SHAPE: Final = (spaces.IMAGE_HEIGHT, spaces.IMAGE_WIDTH, 3)
 _IMAGE_CHUNK: Final = 16  # frames: 3.7 MB before compression, so a partial chunk is cheap to rewrite
 _STEP_CHUNK: Final = 4096
@@ -106,12 +111,13 @@ class Provenance:
     Attributes:
       task: name of the assembly task, for instance ``one_leg``.
       randomness: level of the resets: ``low``, ``med`` or ``high``.
-      source: who acted: ``expert``, ``spacemouse``, or ``published`` for the authors' sets.
+      source: who acted: ``expert``, ``spacemouse``, ``teacher``, or ``published`` for the authors' sets.
       part_names: parts in the order of ``part_poses``, without the obstacle.
       simulator: settings of the simulator and the drive, plain JSON values; its ``world``, if there, is the layout
         of the simulator's states that the set holds.
       images: whether the set holds images.
       rendered: for a set whose images were rendered again: from which set, and what was randomised.
+      rollout: for episodes of a policy: which one acted.
     """
 
     task: str
@@ -121,6 +127,7 @@ class Provenance:
     simulator: Mapping[str, Any]
     images: bool = True
     rendered: Mapping[str, Any] | None = None
+    rollout: Mapping[str, Any] | None = None
 
 
 class DemoWriter:
@@ -151,6 +158,7 @@ class DemoWriter:
         ends = _committed_ends(self._group)
         self._n_steps = int(ends[-1]) if len(ends) else 0
         self._seeds = {int(seed) for seed in _read(self._group, "seed", slice(len(ends)))}
+        self._outcomes = _outcomes(self._group)
 
     def _create(self, provenance: Provenance) -> zarr.Group:
         try:
@@ -165,9 +173,26 @@ class DemoWriter:
         return frozenset(self._seeds)
 
     @property
+    def outcomes(self) -> Mapping[int, bool]:
+        """Whether it succeeded, for each of those seeds, and for those whose failure was recorded."""
+        return MappingProxyType(self._outcomes)
+
+    @property
     def n_steps(self) -> int:
         """Time steps in the set."""
         return self._n_steps
+
+    def record_failure(self, seed: int, steps: int) -> None:
+        """Keep of a rollout that failed after ``steps`` steps only that there was one.
+
+        Raises:
+          ResipError: the seed is there already, or the disk is full; the set then has what it had.
+        """
+        if seed in self._outcomes:
+            raise ResipError(f"seed {seed} is already in {self._path}: skip the seeds in DemoWriter.outcomes")
+        with self._writing(f"its {len(self._seeds)} demonstrations are whole"):
+            _array(self._group, _FAILED).append(np.array([[seed, steps]]))
+        self._outcomes[seed] = False
 
     def append(self, *episodes: Episode) -> None:
         """Write one demonstration: an episode, and displaced copies of it, which have the same seed.
@@ -188,14 +213,15 @@ class DemoWriter:
         """
         with self._writing(f"its {len(self._seeds)} demonstrations are whole"):
             self._truncate()
-            ends, seeds = [self._n_steps], set()
+            ends, outcomes = [self._n_steps], {}
             for episode in episodes:
                 self._write(episode)
                 ends.append(ends[-1] + len(episode))
-                seeds.add(episode.seed)
+                outcomes[episode.seed] = episode.success
             _array(self._group, "episode_ends").append(np.array(ends[1:], dtype=np.int64))
         self._n_steps = ends[-1]
-        self._seeds |= seeds
+        self._seeds |= outcomes.keys()
+        self._outcomes |= outcomes
 
     @contextlib.contextmanager
     def _writing(self, still: str) -> Iterator[None]:
@@ -397,6 +423,14 @@ class Part:
         """Seed of each complete episode."""
         return _read(self.group, "seed", slice(len(self.ends)))
 
+    def failures(self) -> NDArray[np.int64]:
+        """Seed and steps of the attempts that were not kept, ``(F, 2)``."""
+        return _failures(self.group)
+
+    def outcomes(self) -> dict[int, bool]:
+        """Whether it succeeded, for every seed that was attempted."""
+        return _outcomes(self.group)
+
     def episode(self, index: int) -> Episode:
         """Read one episode, images and all.
 
@@ -420,6 +454,22 @@ def open_parts(path: Path) -> list[Part]:
       ResipError: as ``Part``, or a shard is missing.
     """
     return [Part(part) for part in _part_paths(path)]
+
+
+def success_of_rollouts(path: Path) -> Success:
+    """How often the rollouts that are recorded in the set ``path`` succeeded, kept or not, over their seeds.
+
+    Raises:
+      ResipError: as ``open_parts``.
+    """
+    outcomes = {seed: success for part in open_parts(path) for seed, success in part.outcomes().items()}
+    seeds = sorted(outcomes)
+    return Success.of([outcomes[seed] for seed in seeds], seeds)
+
+
+def knows_failures(provenance: Mapping[str, Any]) -> bool:
+    """Whether a set of this provenance has every seed that was attempted: it holds rollouts, as they were recorded."""
+    return provenance.get("rollout") is not None and provenance.get("rendered") is None
 
 
 def provenance_of(recorded: Mapping[str, Any]) -> Provenance:
@@ -497,6 +547,8 @@ def _create(path: Path, provenance: Provenance) -> zarr.Group:
     _create_array(group, "success", "bool", (), _EPISODE_CHUNK)
     _create_array(group, "digest", "uint8", (hashlib.sha256().digest_size,), _EPISODE_CHUNK)
     _create_array(group, "episode_ends", "int64", (), _EPISODE_CHUNK)
+    if knows_failures(_provenance_json(provenance)):
+        _create_array(group, _FAILED, "int64", (2,), _EPISODE_CHUNK, _NEVER_WRITTEN)
     return group
 
 
@@ -514,15 +566,17 @@ def _trailing(provenance: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes | (dict.fromkeys(spaces.CAMERAS, _IMAGE_SHAPE) if provenance["images"] else {})
 
 
-def _create_array(group: zarr.Group, name: str, dtype: str, trailing: tuple[int, ...], chunk: int) -> None:
-    """An empty array ``(0, *trailing)``; numbers that were never written read as NaN, or as 0 where there is none."""
+def _create_array(
+    group: zarr.Group, name: str, dtype: str, trailing: tuple[int, ...], chunk: int, unwritten: int = 0
+) -> None:
+    """An empty array ``(0, *trailing)``; what was never written reads as NaN, or else as ``unwritten``."""
     is_image = name in spaces.CAMERAS
     group.create_array(
         name,
         shape=(0, *trailing),
         chunks=(chunk, *trailing),
         dtype=dtype,
-        fill_value=np.nan if dtype.startswith("float") else 0,
+        fill_value=np.nan if dtype.startswith("float") else unwritten,
         compressors=(
             BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle") if is_image else ZstdCodec(),
             Crc32cCodec(),
@@ -535,6 +589,8 @@ def _open_group(path: Path, mode: Any) -> zarr.Group:
     try:
         group = zarr.open_group(path, mode="r" if mode == "r" else "r+")
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        if _shard_names(path):
+            raise ResipError(f"{path} holds shards: go on with the --shard or the launcher that began them") from error
         raise ResipError(f"{path} is not a demonstration data set: make one with `resip collect`") from error
     if group.attrs.get("format") != FORMAT:
         raise ResipError(f"{path} is not a demonstration data set: make one with `resip collect`")
@@ -555,7 +611,8 @@ def _check_arrays(path: Path, group: zarr.Group) -> None:
         shapes = {name: array.shape for name, array in group.arrays()}
     except (ValueError, KeyError) as error:
         raise ResipError(f"{path} is damaged, the description of an array cannot be read: collect it again") from error
-    for name in ("episode_ends", *_PER_EPISODE, *_per_step(group)):
+    failures = (_FAILED,) if knows_failures(_provenance(group)) else ()
+    for name in ("episode_ends", *_PER_EPISODE, *failures, *_per_step(group)):
         if name not in shapes:
             raise ResipError(f"{path} lacks the array {name!r}: it is damaged, collect it again")
     ends = _committed_ends(group)
@@ -610,6 +667,21 @@ def _committed_ends(group: zarr.Group) -> NDArray[np.int64]:
     ends = _read(group, "episode_ends")
     rising = np.diff(ends, prepend=0) > 0
     return ends if rising.all() else ends[: int(np.argmin(rising))]
+
+
+def _failures(group: zarr.Group) -> NDArray[np.int64]:
+    """Seed and steps ``(F, 2)`` of the failures that were recorded, without entries that were never written."""
+    if not knows_failures(_provenance(group)):
+        return np.empty((0, 2), np.int64)
+    rows = _read(group, _FAILED)
+    return rows[rows[:, 0] != _NEVER_WRITTEN]
+
+
+def _outcomes(group: zarr.Group) -> dict[int, bool]:
+    """Whether it succeeded, for every seed that was attempted."""
+    complete = slice(len(_committed_ends(group)))
+    seeds, success = _read(group, "seed", complete).tolist(), _read(group, "success", complete).tolist()
+    return dict.fromkeys(_failures(group)[:, 0].tolist(), False) | dict(zip(seeds, success, strict=True))
 
 
 def _check_episode(episode: Episode, trailing: Mapping[str, tuple[int, ...]]) -> None:

@@ -3,67 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from resip import spaces
 from resip.errors import ResipError, UnknownNameError
-from rich import progress
-from rich.text import Text
 
 from resip_training.data.store import DemoSet, DemoWriter, Episode, Provenance, provenance_of, shard_path
+from resip_training.progress import progress_bars
 from resip_training.render.replay import Replay
+from resip_training.shards import Shard
 from resip_training.sim import tasks
 from resip_training.sim.appearance import VisualRandomness
 from resip_training.sim.task import Task
 
-#: How long an appearance lasts.
-Every = Literal["frame", "episode"]
-
-
-class _RateColumn(progress.ProgressColumn):
-    def render(self, task: progress.Task) -> Text:
-        return Text(f"{task.speed:.1f} steps/s" if task.speed else "")
-
-
-_COLUMNS: Final = (
-    progress.TextColumn("{task.description}"),
-    progress.BarColumn(),
-    progress.MofNCompleteColumn(),
-    _RateColumn(),
-    progress.TimeElapsedColumn(),
-    progress.TimeRemainingColumn(),
-)
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The part of a data set that one of several processes renders: every ``count``-th demonstration."""
-
-    index: int
-    """From 1 to ``count``."""
-    count: int
-
-    @staticmethod
-    def parse(text: str) -> Shard:
-        """Read "2/4".
-
-        Raises:
-          ResipError: it is not of that form.
-        """
-        index, _, count = text.partition("/")
-        if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-            raise ResipError(f"shard {text!r} is not I/N with I from 1 to N, such as 2/4")
-        return Shard(int(index), int(count))
+#: How long an appearance lasts; ``never``: nothing is drawn, all is nominal.
+Every = Literal["frame", "episode", "never"]
 
 
 def render_dataset(
     dataset: Path, out: Path, seed: int = 0, copies: int = 1, every: Every = "frame", shard: Shard | None = None
 ) -> None:
-    """Render both cameras of every episode of ``dataset`` again, under visual randomisation, into the set ``out``.
+    """Render both cameras of every episode of ``dataset``, under visual randomisation, into the set ``out``.
 
     All else is copied. What is in ``out`` already stays: the same command finishes an interrupted run. An
     appearance follows from seed, episode, copy and frame alone: shards give what one process would.
@@ -73,7 +37,7 @@ def render_dataset(
       out: folder of the new set; with ``shard``, of its shards.
       seed: of the appearances.
       copies: times that each episode is rendered.
-      every: whether an appearance lasts for a frame, as in the reference, or for an episode.
+      every: whether an appearance lasts for a frame, as in the reference, or for an episode; ``never`` draws none.
       shard: which part to render; None renders all, into one set.
 
     Raises:
@@ -81,17 +45,19 @@ def render_dataset(
     """
     if copies < 1:
         raise ResipError(f"{copies} copies of each episode: at least 1")
+    if every == "never" and copies > 1:
+        raise ResipError(f"{copies} copies of each episode without randomisation would be alike: render 1")
     demos = DemoSet(dataset)
-    task = _task_of(demos)
+    task = task_of(demos)
     episodes_of = _demonstrations(demos, shard)
     length = np.diff(demos.episode_ends, prepend=0)
     steps_of = {demo_seed: copies * int(length[episodes].sum()) for demo_seed, episodes in episodes_of.items()}
     folder = out if shard is None else shard_path(out, shard.index, shard.count)
     writer = DemoWriter(folder, _provenance(demos, seed, copies, every))
     repaint = _Repaint(demos, Replay(task), seed, every)
-    with progress.Progress(*_COLUMNS) as bars:
+    with progress_bars(" steps/s") as bars:
         done = sum(steps_of[demo_seed] for demo_seed in writer.seeds)
-        bar = bars.add_task(f"render {task.name}", total=sum(steps_of.values()), completed=done)
+        bar = bars.add_task(f"render {task.name}", total=sum(steps_of.values()), completed=done, note="")
         for demo_seed, episodes in episodes_of.items():
             if demo_seed not in writer.seeds:
                 writer.append_from(
@@ -103,8 +69,12 @@ def render_dataset(
     print(f"{len(writer.seeds)} demonstrations, {writer.n_steps} steps in {folder}")
 
 
-def _task_of(demos: DemoSet) -> Task:
-    """The task of a set, which must have been recorded with the parts that it has now."""
+def task_of(demos: DemoSet) -> Task:
+    """The task of a set.
+
+    Raises:
+      ResipError: it is unknown, or was recorded with other parts than it has now.
+    """
     try:
         task = tasks.get(demos.provenance["task"])
     except UnknownNameError as error:
@@ -119,9 +89,7 @@ def _demonstrations(demos: DemoSet, shard: Shard | None) -> dict[int, list[int]]
     episodes: dict[int, list[int]] = {}
     for episode, demo_seed in enumerate(demos.seeds.tolist()):
         episodes.setdefault(demo_seed, []).append(episode)
-    if shard is None:
-        return episodes
-    return dict(list(episodes.items())[shard.index - 1 :: shard.count])
+    return episodes if shard is None else dict(shard.of(list(episodes.items())))
 
 
 def _provenance(demos: DemoSet, seed: int, copies: int, every: Every) -> Provenance:
@@ -132,7 +100,7 @@ def _provenance(demos: DemoSet, seed: int, copies: int, every: Every) -> Provena
         "seed": seed,
         "copies": copies,
         "every": every,
-        "ranges": asdict(VisualRandomness()),
+        "ranges": None if every == "never" else asdict(VisualRandomness()),
     }
     return replace(provenance_of(demos.provenance), images=True, rendered=rendered)
 
@@ -149,7 +117,7 @@ class _Repaint:
         rows = self._demos.episodes[episode]
         images = {camera: [] for camera in spaces.CAMERAS}
         for frame, row in enumerate(range(rows.start, rows.stop)):
-            if frame == 0 or self._every == "frame":
+            if self._every == "frame" or (self._every == "episode" and frame == 0):
                 self.replay.show(self.replay.appearances.draw(self._seed, *key, frame))
             for camera, frames in images.items():
                 frames.append(self._view(camera, row))

@@ -1,4 +1,4 @@
-"""`resip sheet`: contact sheets, to see at a glance that a task looks right."""
+"""`resip sheet`: contact sheets, to see at a glance that a task, or a data set's images, look right."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from resip import spaces
 from resip.errors import ResipError
 
+from resip_training.data.store import DemoSet
 from resip_training.experts.rollout import Trajectory, run_expert
 from resip_training.render.replay import Replay
 from resip_training.sim import tasks
@@ -19,6 +20,10 @@ from resip_training.sim import tasks
 #: Rows of a sheet: starts of episodes of their own, then moments of the first one, as shares of its length.
 STARTS: Final = 3
 PHASES: Final = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+#: Of a data set's sheet: how many episodes at most, and at which shares of each one's length.
+EPISODES: Final = 6
+MOMENTS: Final = (0.1, 0.5, 0.9)
 
 _TILE_PX: Final = (200, 150)
 _HEADER_PX: Final = 18
@@ -40,9 +45,37 @@ def write_sheets(names: Sequence[str], out: Path, seed: int) -> None:
     if not out.is_dir():
         raise ResipError(f"{out} is no folder: make it, or give another with --out")
     for name in names or tuple(tasks.TASKS):
-        path = out / f"sheet_{name}.png"
-        _dithered(sheet(name, seed)).save(path, optimize=True)
-        print(f"{path}: {path.stat().st_size // 1000} kB")
+        _write(sheet(name, seed), out, name)
+
+
+def write_dataset_sheet(dataset: Path, out: Path) -> None:
+    """Write ``sheet_NAME.png`` into ``out``, of the images that the set ``dataset`` of that name holds.
+
+    Raises:
+      ResipError: no sound data set with images, or ``out`` is no folder.
+    """
+    demos = DemoSet(dataset, images=True)
+    _write(dataset_sheet(demos), out, dataset.resolve().name)
+
+
+def dataset_sheet(demos: DemoSet) -> Image.Image:
+    """A data set's contact sheet: a row an episode, spread over the set; front and wrist at some moments of it."""
+    chosen = np.unique(np.linspace(0, demos.n_episodes - 1, EPISODES).round().astype(int)).tolist()
+    rows = []
+    for episode in chosen:
+        frames = demos.episodes[episode]
+        steps = [frames.start + round(share * (frames.stop - frames.start - 1)) for share in MOMENTS]
+        views = [demos.images(camera, slice(step, step + 1))[0] for camera in spaces.CAMERAS for step in steps]
+        rows.append((str(demos.seeds[episode]), views))
+    return _drawn([f"{camera}, {share:.0%}" for camera in spaces.CAMERAS for share in MOMENTS], rows)
+
+
+def _write(picture: Image.Image, out: Path, name: str) -> None:
+    if not out.is_dir():
+        raise ResipError(f"{out} is no folder: make it, or give another with --out")
+    path = out / f"sheet_{name}.png"
+    _dithered(picture).save(path, optimize=True)
+    print(f"{path}: {path.stat().st_size // 1000} kB")
 
 
 def _dithered(picture: Image.Image) -> Image.Image:

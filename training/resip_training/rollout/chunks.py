@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +11,25 @@ from resip import spaces
 from torch import Tensor
 
 from resip_training import distributed
+
+#: On the CPU a policy is asked for so many worlds at once, no more and no fewer.
+_BLOCK: Final = 16
+
+
+def in_blocks(function: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+    """What ``function`` makes of ``rows``, each ``(n, ...)`` with n > 0: the same of a row whichever are beside it.
+
+    A matrix product rounds a row otherwise when there are more or fewer rows, and contacts make another episode of
+    the last bit. So on the CPU the rows are computed in blocks of one size, the last one filled up. (MKL also minds
+    a row's place in its block, but only in layers of at most ten outputs from a number of inputs that four does not
+    divide.) On a GPU, where the noise of an episode depends on the others anyway, they are computed at once.
+    """
+    if rows[0].device.type != "cpu":
+        return function(*rows)
+    n = len(rows[0])
+    number = torch.arange(-(-n // _BLOCK) * _BLOCK).clamp(max=n - 1)
+    blocks = [function(*(values[block] for values in rows)) for block in number.split(_BLOCK)]
+    return torch.cat(blocks)[:n]
 
 
 class ChunkPolicy(Protocol):
@@ -42,7 +61,8 @@ class ChunkedBase:
 
     Worlds start and end at different times, so each has its own place in its own chunk. A chunk starts from pure
     noise: nothing of an earlier plan or episode is in it. On the CPU a world's noise follows from its episode's
-    seed alone, so an episode is the same whichever others run beside it; on a GPU all of a process share one there.
+    seed alone, and a plan does not depend on those that are made with it (see `in_blocks`), so an episode is the
+    same whichever others run beside it; on a GPU all of a process share one there.
 
     Args:
       policy: in evaluation mode.
@@ -70,7 +90,7 @@ class ChunkedBase:
         """The present actions ``(n, 10)`` for observations ``(n, D)``; chunks that are used up are planned anew."""
         used_up = torch.nonzero(self._next >= self.policy.action_horizon).flatten()
         if len(used_up):
-            planned = self.policy.sample(observation[used_up], self._noise(used_up))
+            planned = in_blocks(self.policy.sample, observation[used_up], self._noise(used_up))
             self._chunk[used_up] = planned[:, : self.policy.action_horizon]
             self._next[used_up] = 0
         return self._chunk[self._worlds, self._next]

@@ -12,7 +12,23 @@ from resip import arrays
 from torch import Tensor
 
 from resip_training.rollout.chunks import ChunkedBase, ChunkPolicy
-from resip_training.sim.env import AssemblyEnv
+
+
+class Cell(Protocol):
+    """What episodes need of an `AssemblyEnv`."""
+
+    @property
+    def num_envs(self) -> int:
+        """How many worlds."""
+        ...
+
+    def reset(self, *, seed: Sequence[int | None], options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start episodes in the worlds of ``options["reset_mask"]``."""
+        ...
+
+    def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
+        """Advance all worlds by one control step."""
+        ...
 
 
 class StateAgent(Protocol):
@@ -57,7 +73,7 @@ def observe(observation: dict[str, np.ndarray | Tensor]) -> Tensor:
 
 
 def run_episodes(
-    env: AssemblyEnv,
+    env: Cell,
     agent: StateAgent,
     seeds: Sequence[int],
     on_outcome: Callable[[Outcome], None] = lambda _: None,

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from resip_training.models.base_policy import BasePolicy
+from resip_training.rollout.chunks import in_blocks
 from resip_training.rollout.episodes import BaseAgent, Outcome, run_episodes
 from resip_training.rollout.residual_env import Correction, Corrector
 from resip_training.sim.env import AssemblyEnv
@@ -34,7 +35,7 @@ class ResidualAgent:
 
     def act(self, observation: Tensor) -> Tensor:
         """Corrected absolute actions ``(n, 10)``."""
-        return self._corrector.corrected(self._residual(self._corrector.observation(observation)))
+        return self._corrector.corrected(in_blocks(self._residual, self._corrector.observation(observation)))
 
 
 def evaluate_pair(

@@ -80,7 +80,7 @@ class VisualRandomness:
     black_parts: float = 0.5
     """Chance that parts and obstacle are black instead of white."""
     white_part: Range = (0.5, 1.0)
-    black_part: Range = (0.02, 0.5)
+    black_part: Range = (0.0, 0.5)
     different_parts: float = 0.5
     """Chance that each has a colour of its own."""
     arm_shade: Range = (0.85, 1.1)
@@ -153,6 +153,8 @@ class Appearances:
         self._table_texels = _texels(model, visuals.TABLE_TEXTURE)
         self._background_texels = _texels(model, visuals.BACKGROUND_TEXTURE)
         self._background_px = int(model.tex_width[model.tex(visuals.BACKGROUND_TEXTURE).id])
+        grey = model.tex_data[self._background_texels].reshape(-1, 3).mean(axis=1)
+        self._background_height = ((grey - grey.min()) / np.ptp(grey))[:, None]
         self._table_px = int(model.tex_width[model.tex(visuals.TABLE_TEXTURE).id])
 
     def draw(self, *seed: int) -> Appearance:
@@ -221,12 +223,11 @@ class Appearances:
     def _draw_background(self, fields: dict[str, NDArray[Any]], rng: np.random.Generator) -> None:
         """A gradient like the nominal one, between other colours, behind blotches."""
         ranges, size = self._ranges, self._background_px
-        height = fields["tex_data"][self._background_texels].reshape(-1, 3).mean(axis=1)
-        height = ((height - height.min()) / np.ptp(height))[:, None]
+        height = self._background_height
         channels = rng.uniform(1.0 - ranges.background_saturation, 1.0, (2, 3))
         lower, upper = rng.uniform(*ranges.background_grey, (2, 1)) * channels
-        blotches = np.concatenate([textures.noise(size, rng).ravel() for _ in range(len(height) // size**2)])
-        darkness = rng.uniform(*ranges.background_contrast) * blotches[:, None]
+        blotches = textures.noises(len(height) // size**2, size, rng).reshape(-1, 1)
+        darkness = rng.uniform(*ranges.background_contrast) * blotches
         fields["tex_data"][self._background_texels] = _bytes((lower + height * (upper - lower)) * (1.0 - darkness))
 
     def _draw_cameras(self, fields: dict[str, NDArray[Any]], rng: np.random.Generator) -> None:

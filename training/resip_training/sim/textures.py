@@ -16,10 +16,16 @@ _WOOD_WARP: Final = 0.6  # how far the noise bends the grain, in widths of a str
 
 def noise(size: int, rng: np.random.Generator) -> Array:
     """Blotches of every size."""
+    return noises(1, size, rng)[0]
+
+
+def noises(count: int, size: int, rng: np.random.Generator) -> Array:
+    """Several such patterns, ``(count, size, size)``."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)) * size
-    filtered = np.fft.rfft2(rng.standard_normal((size, size))) / np.maximum(frequency, 1.0) ** _NOISE_SLOPE
+    filtered = np.fft.rfft2(rng.standard_normal((count, size, size))) / np.maximum(frequency, 1.0) ** _NOISE_SLOPE
     pattern = np.fft.irfft2(filtered, s=(size, size))
-    return (pattern - pattern.min()) / np.ptp(pattern)
+    lowest, highest = pattern.min(axis=(1, 2), keepdims=True), pattern.max(axis=(1, 2), keepdims=True)
+    return (pattern - lowest) / (highest - lowest)
 
 
 def checker(size: int, rng: np.random.Generator) -> Array:
