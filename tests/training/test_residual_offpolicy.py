@@ -24,6 +24,7 @@ CONFIG = ResidualOffPolicyConfig(
     update_ratio=0.125,
     critic_rate=2e-3,
     actor_rate=1e-3,
+    average_rate=0.02,
     target_rate=0.04,
     warmup=2000,
     critic_first=100,
@@ -141,7 +142,7 @@ def test_a_target_stays_within_what_an_episode_can_bring() -> None:
 
 def test_with_the_choice_by_value_a_target_takes_the_better_of_base_and_corrected_action() -> None:
     algorithm = learner(replace(TINY, max_q=True, target_noise=0.0))
-    torch.nn.init.constant_(algorithm.model.actor.last.bias, 0.5)  # a residual that is not zero
+    torch.nn.init.constant_(algorithm.actor.last.bias, 0.5)  # a residual that is not zero
     algorithm.model.critics.forward = lambda inputs, chosen=None: 0.8 - inputs[:, -2:].abs().sum(-1).expand(2, -1)
     assert algorithm._target(batch_of_one(algorithm, 0.0, 0.5)).tolist() == [pytest.approx(0.4)]
 

@@ -69,11 +69,11 @@ class ResidualOffPolicy:
         torch.manual_seed(config.seed)
         device = env.observation.device
         sizes = (env.observation_dim, env.action_dim)
-        #: What acts; its critics are the slow copies that targets are taken from.
+        #: What acts: the average of the actor that learns, and the slow critics that targets are taken from.
         self.model = OffPolicyResidual(*sizes, config.width, config.critics, config.max_q).to(device)
-        self.critics = copy.deepcopy(self.model.critics)
-        self.model.critics.requires_grad_(False)
-        self.actor_optimizer = torch.optim.Adam(self.model.actor.parameters(), lr=config.actor_rate, fused=True)
+        self.actor, self.critics = copy.deepcopy(self.model.actor), copy.deepcopy(self.model.critics)
+        self.model.requires_grad_(False)
+        self.actor_optimizer = torch.optim.Adam(self.actor.parameters(), lr=config.actor_rate, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critics.parameters(), lr=config.critic_rate, fused=True)
         self.queue = NStepQueue(env.num_envs, *sizes, config.n_steps, config.discount, device)
         n_demonstrated = 0 if demonstrations is None else len(demonstrations)
@@ -128,6 +128,7 @@ class ResidualOffPolicy:
         """Everything of the algorithm that a resumed run needs, by name."""
         return {
             **self.weights(),
+            **prefixed("actor.", self.actor.state_dict()),
             **prefixed("critics.", self.critics.state_dict()),
             **optimizer_tensors("actor_optimizer.", self.actor_optimizer),
             **optimizer_tensors("critic_optimizer.", self.critic_optimizer),
@@ -142,6 +143,7 @@ class ResidualOffPolicy:
     def load_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Invert `tensors`."""
         self.model.load_state_dict(with_prefix(tensors, "residual."))
+        self.actor.load_state_dict(with_prefix(tensors, "actor."))
         self.critics.load_state_dict(with_prefix(tensors, "critics."))
         load_optimizer("actor_optimizer.", self.actor_optimizer, tensors)
         load_optimizer("critic_optimizer.", self.critic_optimizer, tensors)
@@ -170,7 +172,7 @@ class ResidualOffPolicy:
         whitened = self.model.whitening(observation)
         fresh, memory = self._randn(self._noise.shape), self.config.noise_memory
         self._noise = memory * self._noise + (1 - memory**2) ** 0.5 * fresh
-        residual = (self.model.actor(whitened) + self._deviation * self._noise).clamp(-1, 1)
+        residual = (self.actor(whitened) + self._deviation * self._noise).clamp(-1, 1)
         return residual if self.updates <= self.config.critic_first else self.model.chosen(whitened, residual)
 
     def _randn(self, shape: torch.Size) -> Tensor:
@@ -182,19 +184,14 @@ class ResidualOffPolicy:
         whitened = self.model.whitening(batch.observation)
         loss = self._critic_loss(whitened, batch)
         _descend(self.critic_optimizer, self.critics, loss)
-        self._follow_critics()
+        _follow(self.model.critics, self.critics, self.config.target_rate)
         figures = {"loss/critics": loss.item()}
         if actor_learns:
             actor_loss = self._actor_loss(whitened)
-            _descend(self.actor_optimizer, self.model.actor, actor_loss)
+            _descend(self.actor_optimizer, self.actor, actor_loss)
+            _follow(self.model.actor, self.actor, self.config.average_rate)
             figures["loss/actor"] = actor_loss.item()
         return figures
-
-    @torch.no_grad()
-    def _follow_critics(self) -> None:
-        """Move the slow critics towards the ones that learn."""
-        for slow, fast in zip(self.model.critics.parameters(), self.critics.parameters(), strict=True):
-            slow.lerp_(fast, self.config.target_rate)
 
     def _batch(self) -> Transitions:
         """Prior and own transitions in their proportion; prior ones alone until there are others."""
@@ -215,7 +212,7 @@ class ResidualOffPolicy:
         """What the critics should say ``(B,)``: the rewards, and the discounted value of where they led."""
         whitened = self.model.whitening(batch.next_observation)
         pair = torch.randperm(self.config.critics, generator=self._generator, device=whitened.device)[:_TARGET_CRITICS]
-        residual = self.model.actor(whitened)
+        residual = self.actor(whitened)
         residual = (residual + self.config.target_noise * self._randn(residual.shape)).clamp(-1, 1)
         value = self.model.critics(torch.cat([whitened, residual], dim=-1), pair).amin(dim=0)
         if self.config.max_q:
@@ -225,7 +222,7 @@ class ResidualOffPolicy:
 
     def _actor_loss(self, whitened: Tensor) -> Tensor:
         """Minus the critics' mean value of the corrected actions, plus the penalty on correcting."""
-        residual = self.model.actor(whitened)
+        residual = self.actor(whitened)
         value = self.critics(torch.cat([whitened, residual], dim=-1)).mean()
         return self.config.residual_penalty * residual.square().mean() - value
 
@@ -239,6 +236,13 @@ def _check(config: ResidualOffPolicyConfig, num_envs: int, demonstrations: Trans
             f"warmup {config.warmup} leaves nothing to begin learning from: give demonstrations, or at least {least}"
             f" control steps ({config.n_steps} in each of {num_envs} worlds)"
         )
+
+
+@torch.no_grad()
+def _follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
+    """Move the parameters of ``slow`` a share of the way to those of ``fast``."""
+    for own, wanted in zip(slow.parameters(), fast.parameters(), strict=True):
+        own.lerp_(wanted, rate)
 
 
 def _descend(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor) -> None:

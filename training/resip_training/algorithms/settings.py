@@ -154,6 +154,8 @@ class ResidualOffPolicyConfig(ResidualConfig):
       actor_rate: Adam's step size for the actor [3e-4]; with next to no penalty it ran away on what critics say of
         corrections that nobody has tried, and one_leg fell from 53 % to 0 within 40 000 control steps.
       actor_delay: critic updates per actor update [20, its update ratio; TD3 takes 2].
+      average_rate: share of the actor that acts when it is not exploring which an update of the one that learns
+        replaces [1]: a tight fit is lost and found again within a few hundred updates.
       target_rate: share of the slow critics that an update replaces [0.005].
       warmup: control steps of the base with noise around it, before any update [5000].
       critic_first: updates in which only the critics learn [0]; the first values are noise.
@@ -178,6 +180,7 @@ class ResidualOffPolicyConfig(ResidualConfig):
     critic_rate: float = 3e-4
     actor_rate: float = 1e-4
     actor_delay: int = 2
+    average_rate: float = 0.001
     target_rate: float = 0.01
     warmup: int = 10_000
     critic_first: int = 4_000
