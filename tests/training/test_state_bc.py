@@ -13,6 +13,7 @@ from resip.errors import ResipError
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data, preset
 from resip_training.checkpoints import load_teacher
 from resip_training.data.store import DemoSet
+from resip_training.data.windows import chunk_rows
 from resip_training.models.diffusion import DiffusionConfig
 from resip_training.models.mlp import MlpConfig
 from resip_training.runs import Budget
@@ -58,7 +59,7 @@ def test_with_the_gradient_flipped_it_does_not(demos: DemoSet, monkeypatch: pyte
 def test_limits_and_windows_come_from_the_training_episodes_alone(demos: DemoSet):
     data = load_state_data(demos, CONFIG)
     assert not set(data.train_rows) & set(data.validation_rows)
-    windows = data.chunks[data.train_rows].unique()
+    windows = chunk_rows(torch.from_numpy(data.train_rows), data.last, POLICY.prediction_horizon).unique()
     assert not set(windows.tolist()) & set(data.validation_rows), "no window reaches into a held-out episode"
     trainer = StateBCTrainer(CONFIG, data)
     low = data.action[data.train_rows].amin(dim=0)
