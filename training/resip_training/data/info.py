@@ -56,7 +56,7 @@ def data_info(dataset: Path, plot: Path | None = None, json_path: Path | None = 
 def describe(demos: DemoSet) -> dict[str, Any]:
     """What a set holds, as plain JSON values."""
     lengths = np.diff(demos.episode_ends, prepend=0)
-    parts = [*demos.provenance["part_names"], "obstacle"]
+    parts = _bodies(demos)
     return {
         "provenance": demos.provenance,
         "demonstrations": demos.n_demonstrations,
@@ -78,6 +78,11 @@ def describe(demos: DemoSet) -> dict[str, Any]:
         "action": _ranges(demos.action, _ACTION_NAMES),
         "part_poses": _ranges(demos.part_poses, tuple(f"{part} {name}" for part in parts for name in _POSE_NAMES)),
     }
+
+
+def _bodies(demos: DemoSet) -> tuple[str, ...]:
+    """What the set knows the poses of."""
+    return (*demos.provenance["part_names"], "obstacle") if demos.knows_parts else ()
 
 
 def _toggles(demos: DemoSet) -> float:
@@ -160,10 +165,11 @@ def _draw_reached(figure: Figure, axis: Axes, demos: DemoSet) -> None:
 
 def _draw_starts(axis: Axes, demos: DemoSet) -> None:
     firsts = demos.part_poses[[rows.start for rows in demos.episodes]]
-    poses = firsts.reshape(len(firsts), -1, spaces.PART_POSE_DIM)
-    for part, name in enumerate((*demos.provenance["part_names"], "obstacle")):
+    poses = firsts.reshape(len(firsts), firsts.shape[1] // spaces.PART_POSE_DIM, spaces.PART_POSE_DIM)
+    for part, name in enumerate(_bodies(demos)):
         axis.scatter(poses[:, part, 0], poses[:, part, 1], s=9.0, alpha=0.6, label=name)
-    axis.legend(fontsize="x-small")
+    if demos.knows_parts:
+        axis.legend(fontsize="x-small")
     axis.set_title("parts at the start, top view", fontsize="medium")
     _label(axis, 0, 1)
 

@@ -579,6 +579,10 @@ def _check_arrays(path: Path, group: zarr.Group) -> None:
     wanted = {name: (n_steps, *trailing) for name, trailing in _trailing(_provenance(group)).items()}
     wanted |= {name: (len(ends), *shapes[name][1:]) for name in _PER_EPISODE}
     for name, shape in wanted.items():
+        if name in spaces.CAMERAS and shapes[name][1:] != shape[1:]:
+            raise ResipError(
+                f"{path}: {name} has frames of (height, width, channels) {shapes[name][1:]}, not {shape[1:]}"
+            )
         if shapes[name][0] < shape[0] or shapes[name][1:] != shape[1:]:
             raise ResipError(f"{path} is damaged: {name} has shape {shapes[name]}, its episodes need {shape}")
 

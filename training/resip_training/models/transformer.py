@@ -87,7 +87,7 @@ class Transformer(nn.Module):
         known = torch.stack([self.time(step), self.observation(features)], dim=1)
         memory = self.known(self.dropout(known + self.known_places))
         actions = self.dropout(self.action(noisy) + self.action_places)
-        return self.output(self.decoder(actions, memory, tgt_mask=self.causal))
+        return self.output(self.decoder(actions, memory, tgt_mask=self.causal, tgt_is_causal=True))
 
 
 def _initialize(module: nn.Module) -> None:
