@@ -161,18 +161,18 @@ def test_the_papers_policy_has_two_encoders_of_11_million_parameters(backbone: B
     assert sum(p.numel() for p in policy.denoiser.parameters()) == pytest.approx(denoiser, rel=0.06)
 
 
-@pytest.mark.parametrize("backbone", ["transformer", "unet"])
-def test_a_few_seconds_overfit_the_training_episodes(demos: DemoSet, backbone: Backbone) -> None:
-    policy = small("compact", backbone, predicts_parts=False, actions="absolute")
-    config = BCConfig(policy, batch_size=16, learning_rate=3e-3, ema_decay=0.9, refinement=0.0, held_out=0.2)
+@pytest.mark.parametrize(("backbone", "left"), [("transformer", 0.65), ("unet", 0.35)])
+def test_a_few_seconds_overfit_the_training_episodes(demos: DemoSet, backbone: Backbone, left: float) -> None:
+    policy = small("compact", backbone)
+    config = BCConfig(policy, batch_size=16, learning_rate=1.5e-3, ema_decay=0.9, refinement=0.0, held_out=0.2)
     data = load_training_data(Mixture([demos.path]), config)
     trainer = BCTrainer(config, data)
     untrained = trainer.validate(data.train_rows)
     for step in range(140):
         trainer.train_step(step / 140)
     trained = trainer.validate(data.train_rows)
-    assert trained["position_error_mm"] < 0.35 * untrained["position_error_mm"]
-    assert "parts_error_mm" not in trained
+    assert trained["position_error_mm"] < left * untrained["position_error_mm"]
+    assert trained["parts_error_mm"] < 0.5 * untrained["parts_error_mm"]
 
 
 def test_a_run_says_which_policy_it_is_and_is_loaded_and_exported(
