@@ -154,7 +154,7 @@ def test_the_papers_preset_is_tables_10_to_12() -> None:
 def test_the_papers_policy_has_two_encoders_of_11_million_parameters(backbone: Backbone, denoiser: float) -> None:
     """Table 4 counts 66 M of the U-Net, conditioned by 58 numbers of a state; 272 of an observation add a few."""
     config, _ = preset("paper", backbone)
-    policy = DiffusionPolicy(replace(config.policy, unet=UnetConfig((256, 512, 1024), 256)), 0)
+    policy = DiffusionPolicy(config.policy, 0)
     trunks = [sum(p.numel() for p in encoder.trunk.parameters()) for encoder in policy.image_encoders]  # pyright: ignore
     assert trunks == pytest.approx([11e6, 11e6], rel=0.02)
     assert policy.encoder.dim == 16 + 128 + 128

@@ -18,6 +18,7 @@ from resip_training.models.presets import with_networks
 from resip_training.models.resized_view import ResizedView, ResizedViewConfig
 from resip_training.models.resnet import Norm, ResNetEncoder
 from resip_training.models.schedule import DiffusionProcess
+from resip_training.models.unet import PAPER_UNET
 
 _STATE_LIMIT: Final = 3.0  # normalised proprioception is clamped here, as in the reference implementation
 
@@ -79,6 +80,7 @@ PAPER: Final = PolicyConfig(
     predicts_parts=False,
     actions="absolute",
     backbone="transformer",
+    unet=PAPER_UNET,
     prediction_type="epsilon",
 )
 

@@ -15,7 +15,7 @@ from resip_training.models.diffusion import DiffusionBase, DiffusionConfig
 from resip_training.models.features import Inputs
 from resip_training.models.mlp import MlpBase, MlpConfig
 from resip_training.models.transformer import TransformerConfig
-from resip_training.models.unet import UnetConfig
+from resip_training.models.unet import PAPER_UNET, UnetConfig
 
 T = TypeVar("T", BaseConfig, UnetConfig, TransformerConfig)
 
@@ -32,7 +32,7 @@ _PAPER_DIFFUSION: Final = DiffusionConfig(
     poses="absolute",
     prediction_horizon=32,
     backbone="unet",
-    unet=UnetConfig(down_dims=(256, 512, 1024), step_embedding_dim=256, kernel_size=5, groups=8),
+    unet=PAPER_UNET,
     diffusion_steps=100,
     inference_steps=4,
     prediction_type="epsilon",
