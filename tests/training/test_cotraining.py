@@ -121,7 +121,7 @@ def test_part_poses_of_real_steps_are_not_learned(sim: Path, real: Path) -> None
     cloner = trainer([sim], [real])
     rows, _ = cloner.loader.batch(0)
     changed = replace(cloner.data, parts=cloner.data.parts.clone())
-    changed.parts[changed.is_real] = 1e6
+    changed.parts[torch.from_numpy(changed.is_real)] = 1e6
     other = BCTrainer(SMALL, changed)
     assert changed.is_real[rows].any()
     assert other.train_step(0.1)["loss/parts"] == cloner.train_step(0.1)["loss/parts"]

@@ -45,10 +45,9 @@ def loader(
     memory_steps: int,
     rows: np.ndarray | None = None,
     real_share: float | None = None,
-    batch: int = BATCH,
 ) -> FrameLoader:
     rows = np.arange(160) if rows is None else rows
-    return FrameLoader(reader, rows, mixture.is_real, Sampling(batch, real_share, gb(reader, memory_steps), seed=5))
+    return FrameLoader(reader, rows, mixture.is_real, Sampling(BATCH, real_share, gb(reader, memory_steps), seed=5))
 
 
 def epoch_of(frames: FrameLoader, epoch: int) -> np.ndarray:

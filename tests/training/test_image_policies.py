@@ -21,7 +21,7 @@ from resip_training.models.backbones import Backbone
 from resip_training.models.diffusion_policy import PAPER, DiffusionPolicy, Encoder, PolicyConfig, views
 from resip_training.models.encoder import ViewConfig
 from resip_training.models.resized_view import ResizedViewConfig
-from resip_training.models.resnet import ResNet18
+from resip_training.models.resnet import ResNet18, ResNetEncoder
 from resip_training.models.transformer import TransformerConfig
 from resip_training.models.unet import UnetConfig
 from resip_training.runs import CONFIG_FILE, Budget
@@ -96,6 +96,10 @@ def finished(demos: DemoSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+def resnets(policy: DiffusionPolicy) -> list[ResNetEncoder]:
+    return [encoder for encoder in policy.image_encoders if isinstance(encoder, ResNetEncoder)]
+
+
 def observations(n: int) -> tuple[Tensor, Tensor, Tensor]:
     front, wrist = torch.randint(0, 256, (2, n, 240, 320, 3), dtype=torch.uint8)
     return torch.randn(n, 16), front, wrist
@@ -155,7 +159,7 @@ def test_the_papers_policy_has_two_encoders_of_11_million_parameters(backbone: B
     """Table 4 counts 66 M of the U-Net, conditioned by 58 numbers of a state; 272 of an observation add a few."""
     config, _ = preset("paper", backbone)
     policy = DiffusionPolicy(config.policy, 0)
-    trunks = [sum(p.numel() for p in encoder.trunk.parameters()) for encoder in policy.image_encoders]  # pyright: ignore
+    trunks = [sum(p.numel() for p in encoder.trunk.parameters()) for encoder in resnets(policy)]
     assert trunks == pytest.approx([11e6, 11e6], rel=0.02)
     assert policy.encoder.dim == 16 + 128 + 128
     assert sum(p.numel() for p in policy.denoiser.parameters()) == pytest.approx(denoiser, rel=0.06)
@@ -221,21 +225,21 @@ def test_a_frozen_encoder_stays_as_its_weights_were(demos: DemoSet, tmp_path: Pa
     save_file(given, tmp_path / "r3m.safetensors")
     config = replace(TINY, freeze_encoder=True, policy=replace(TINY.policy, norm="batch"))
     trainer = rates_and_weights(demos, config, tmp_path / "r3m.safetensors")
-    projections = [encoder.projection.weight.clone() for encoder in trainer.policy.image_encoders]  # pyright: ignore
+    projections = [encoder.projection.weight.clone() for encoder in resnets(trainer.policy)]
     trainer.train_step(0.5)
     for policy in (trainer.policy, trainer.average):
-        for encoder in policy.image_encoders:
-            assert all(torch.equal(v, given[k]) for k, v in encoder.trunk.state_dict().items())  # pyright: ignore
-    after = [encoder.projection.weight for encoder in trainer.policy.image_encoders]  # pyright: ignore
+        for encoder in resnets(policy):
+            assert all(torch.equal(v, given[k]) for k, v in encoder.trunk.state_dict().items())
+    after = [encoder.projection.weight for encoder in resnets(trainer.policy)]
     assert not any(torch.equal(a, b) for a, b in zip(projections, after, strict=True))
 
 
 def test_statistics_of_batch_norms_reach_the_weights_that_act(demos: DemoSet) -> None:
     trainer = rates_and_weights(demos, replace(TINY, policy=replace(TINY.policy, norm="batch")))
     trainer.train_step(0.5)
-    learned = trainer.policy.image_encoders[0].trunk.bn1.running_mean  # pyright: ignore
-    assert learned.abs().max() > 1e-3
-    assert torch.equal(trainer.average.image_encoders[0].trunk.bn1.running_mean, learned)  # pyright: ignore
+    learned, averaged = (resnets(policy)[0].trunk.state_dict() for policy in (trainer.policy, trainer.average))
+    assert learned["bn1.running_mean"].abs().max() > 1e-3
+    assert torch.equal(averaged["bn1.running_mean"], learned["bn1.running_mean"])
 
 
 def test_weights_where_they_have_no_place_are_refused(demos: DemoSet, tmp_path: Path) -> None:

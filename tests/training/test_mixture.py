@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 from fake_demos import PROVENANCE, make_episode, write_demos, write_real_demos
+from resip import spaces
 from resip.errors import ResipError
 from resip_training.algorithms.state_bc import StateBCConfig, load_state_data
 from resip_training.data.info import data_info
@@ -142,8 +143,7 @@ def test_sets_with_broken_or_missing_images_are_refused_before_training(sim: Pat
 def test_sets_under_another_contract_or_with_bad_numbers_are_refused(sim: Path, tmp_path: Path) -> None:
     other = written(tmp_path / "other", PROVENANCE)
     group = zarr.open_group(other, mode="r+")
-    contract = dict(group.attrs["contract"])  # pyright: ignore[reportArgumentType, reportCallIssue]
-    group.attrs["contract"] = {**contract, "control_hz": 20.0}
+    group.attrs["contract"] = {**spaces.contract("image"), "control_hz": 20.0}
     with pytest.raises(ResipError, match="other was recorded under another contract: its control_hz differs"):
         Mixture([sim, other])
 

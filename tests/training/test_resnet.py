@@ -73,8 +73,7 @@ def test_pixels_are_scaled_as_for_imagenet() -> None:
 
 def test_group_norm_makes_features_independent_of_the_rest_of_the_batch() -> None:
     images = torch.rand(3, 3, 32, 32)
-    for norm, alone in (("group", True), ("batch", False)):
-        resnet = ResNet18(norm)
+    for resnet, alone in ((ResNet18("group"), True), (ResNet18("batch"), False)):
         assert torch.allclose(resnet(images)[:1], resnet(images[:2])[:1], atol=1e-5) == alone
     groups = [module for module in ResNet18("group").modules() if isinstance(module, nn.GroupNorm)]
     assert len(groups) == 20
