@@ -39,7 +39,7 @@ test: lint
 
 one-leg-policy: setup
 	$(BIN)/resip collect one_leg --demos 50 --seed 10000 --copies 1 --out data/one_leg_low --threads 2
-	$(BIN)/resip train distill data/one_leg_low --out runs/one_leg_bc --minutes 50 --threads 2
+	$(BIN)/resip train distill --sim data/one_leg_low --out runs/one_leg_bc --minutes 50 --threads 2
 	$(BIN)/resip export runs/one_leg_bc --dataset data/one_leg_low --out models/one_leg
 
 results: export ROS_DOMAIN_ID ?= 77

@@ -16,6 +16,7 @@ setup(
         "diffusers>=0.30",
         "fast-simplification>=0.1.7",
         "gymnasium>=1.0",
+        "kornia>=0.9",
         "manifold3d>=3.0",
         "mujoco>=4.0",
         "numcodecs>=0.13",

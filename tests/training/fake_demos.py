@@ -49,6 +49,15 @@ def make_episode(seed: int, n_steps: int = 20, images: bool = True) -> Episode:
     )
 
 
+def write_real_demos(path: Path, n_episodes: int = 6, n_steps: int = 20, first_seed: int = 100) -> DemoSet:
+    """Write a small data set as a recording of a real cell is: nobody knows where the parts are."""
+    provenance = replace(PROVENANCE, source="spacemouse", part_names=(), simulator={})
+    writer = DemoWriter(path, provenance)
+    for seed in range(first_seed, first_seed + n_episodes):
+        writer.append(replace(make_episode(seed, n_steps), part_poses=np.empty((n_steps, 0))))
+    return DemoSet(path)
+
+
 def write_demos(path: Path, n_episodes: int = 6, n_steps: int = 20, images: bool = True) -> DemoSet:
     """Write a small data set."""
     writer = DemoWriter(path, replace(PROVENANCE, images=images))

@@ -18,6 +18,7 @@ from resip_training.models.features import Inputs, goals_of
 from resip_training.models.mlp import MlpConfig
 from resip_training.models.presets import PRESETS, build, config_as_json, config_from_json, preset
 from resip_training.models.schedule import inference_scheduler
+from resip_training.models.transformer import TransformerConfig
 from resip_training.models.unet import Unet, UnetConfig
 from resip_training.sim import tasks
 from safetensors.torch import load_file, save_file
@@ -34,6 +35,11 @@ SMALL: dict[str, BaseConfig] = {
     "mlp-c": MlpConfig(width=64, blocks=2, dropout=0.0),
     "dp": DiffusionConfig(prediction_horizon=8, width=96, blocks=2),
     "dp-unet": DiffusionConfig(prediction_horizon=8, backbone="unet", unet=UnetConfig((16, 32), 16, 3, 4)),
+    "dp-transformer": DiffusionConfig(
+        prediction_horizon=8,
+        backbone="transformer",
+        transformer=TransformerConfig(layers=2, heads=2, width=32, attention_dropout=0.0),
+    ),
     "act": ActConfig(prediction_horizon=8, width=32, feedforward=64, encoder_layers=1, dropout=0.0),
 }
 

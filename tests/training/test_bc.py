@@ -17,14 +17,15 @@ from fake_demos import write_demos
 from resip.errors import ResipError
 from resip.policy.artefact import load_policy, read_manifest
 from resip_training import runs
-from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data, part_columns
-from resip_training.data.images import centre_batch
+from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
+from resip_training.algorithms.cloning import part_columns
+from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet
 from resip_training.export import ExportedPolicy, export_policy, record_evaluation
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig, views
 from resip_training.models.encoder import ViewConfig
 from resip_training.runs import Budget, read_metrics
-from resip_training.train import bc_config, load_policy_of, train_images
+from resip_training.train import load_policy_of, train_images
 from safetensors.torch import load_file
 
 SMALL = BCConfig(
@@ -50,7 +51,7 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> DemoSet:
 @pytest.fixture(scope="module")
 def finished(demos: DemoSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "finished"
-    train_images(demos.path, run, budget=Budget(steps=6), config=SMALL)
+    train_images([demos.path], run, budget=Budget(steps=6), config=SMALL)
     return run
 
 
@@ -59,7 +60,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_few_seconds_overfit_the_training_episodes(demos: DemoSet) -> None:
-    data = load_training_data(demos, SMALL)
+    data = load_training_data(Mixture([demos.path]), SMALL)
     trainer = BCTrainer(SMALL, data)
     untrained = trainer.validate(data.train_rows)
     for step in range(140):
@@ -71,12 +72,12 @@ def test_a_few_seconds_overfit_the_training_episodes(demos: DemoSet) -> None:
 
 
 def test_only_parts_that_move_and_the_obstacle_are_predicted(demos: DemoSet) -> None:
-    assert part_columns(demos) == [*range(7), *range(14, 21)]
+    assert part_columns(demos.part_poses, demos.episodes) == [*range(7), *range(14, 21)]
 
 
 def test_the_seed_decides_a_run(demos: DemoSet, finished: Path, tmp_path: Path) -> None:
-    train_images(demos.path, tmp_path / "same", budget=Budget(steps=6), config=SMALL)
-    train_images(demos.path, tmp_path / "other", budget=Budget(steps=1), config=replace(SMALL, seed=1))
+    train_images([demos.path], tmp_path / "same", budget=Budget(steps=6), config=SMALL)
+    train_images([demos.path], tmp_path / "other", budget=Budget(steps=1), config=replace(SMALL, seed=1))
     same, other, straight = weights(tmp_path / "same"), weights(tmp_path / "other"), weights(finished)
     assert all(torch.equal(same[key], straight[key]) for key in straight)
     assert not torch.equal(other["model.encoder.front.stem.0.weight"], straight["model.encoder.front.stem.0.weight"])
@@ -87,7 +88,7 @@ def test_ctrl_c_finishes_the_step_and_saves_and_the_same_command_goes_on(
 ) -> None:
     train_step = BCTrainer.train_step
 
-    def interrupted_in_its_third_step(trainer: BCTrainer, progress: float) -> dict[str, float]:
+    def interrupted_in_its_third_step(trainer: BCTrainer, progress: float) -> runs.Figures:
         if trainer.step == 2:
             signal.raise_signal(signal.SIGINT)
         return train_step(trainer, progress)
@@ -95,19 +96,19 @@ def test_ctrl_c_finishes_the_step_and_saves_and_the_same_command_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(BCTrainer, "train_step", interrupted_in_its_third_step)
         with pytest.raises(SystemExit) as stopped:
-            train_images(demos.path, tmp_path, budget=Budget(steps=6), config=SMALL)
+            train_images([demos.path], tmp_path, budget=Budget(steps=6), config=SMALL)
     assert stopped.value.code == 130
     assert "the same command goes on" in capsys.readouterr().out
     assert read_metrics(tmp_path)["steps"] == 3
 
-    train_images(demos.path, tmp_path, budget=Budget(steps=6), config=SMALL)
+    train_images([demos.path], tmp_path, budget=Budget(steps=6), config=SMALL)
     straight = weights(finished)
     assert all(torch.equal(value, straight[key]) for key, value in weights(tmp_path).items())
 
 
 def test_a_folder_with_another_run_is_refused_naming_the_difference(demos: DemoSet, finished: Path) -> None:
     with pytest.raises(ResipError, match="other settings"):
-        train_images(demos.path, finished, budget=Budget(steps=8), config=replace(SMALL, seed=1))
+        train_images([demos.path], finished, budget=Budget(steps=8), config=replace(SMALL, seed=1))
 
 
 def test_a_folder_without_a_run_or_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_folder_without_a_run_or_checkpoint_is_refused(finished: Path, tmp_pat
 
 def test_the_configuration_survives_its_json_form(finished: Path) -> None:
     recorded = json.loads((finished / runs.CONFIG_FILE).read_text())
-    assert bc_config(recorded["settings"]) == SMALL
+    assert PolicyConfig.from_json(recorded["settings"]["policy"]) == SMALL.policy
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +149,8 @@ def test_the_exported_module_agrees_with_the_trained_policy_under_diffusers(
 
 def train_views(config: PolicyConfig, front: torch.Tensor, wrist: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The network's inputs as validation cuts them from the cached windows."""
-    cut, rows = views(config), np.arange(len(front))
-    return (
-        centre_batch(cut["front"].window(front).numpy(), rows, config.front),
-        centre_batch(cut["wrist"].window(wrist).numpy(), rows, config.wrist),
-    )
+    cut = views(config)
+    return cut["front"].centre(cut["front"].window(front)), cut["wrist"].centre(cut["wrist"].window(wrist))
 
 
 def test_the_denoising_loop_agrees_with_diffusers_for_epsilon_too() -> None:

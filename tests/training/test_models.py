@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resip_training.models.diffusion_policy import PolicyConfig
 from resip_training.models.encoder import View, ViewConfig, to_input
-from resip_training.models.normalizer import GRIPPER_HALF_RANGE, HALF_RANGE_FLOOR, ChunkNormalizer, Normalizer
+from resip_training.models.normalizer import (
+    GRIPPER_HALF_RANGE,
+    HALF_RANGE_FLOOR,
+    AbsoluteChunkNormalizer,
+    ChunkNormalizer,
+    Normalizer,
+)
 from resip_training.models.schedule import PredictionType, inference_scheduler
 
 
@@ -65,3 +71,24 @@ def test_sampling_starts_from_the_noisiest_step_at_which_the_prediction_decides_
 
     assert steps("sample") == [99, 74, 49, 24]
     assert steps("epsilon") == [75, 50, 25, 0]
+
+
+def test_limits_of_pieces_are_those_of_the_whole() -> None:
+    state, actions = torch.randn(30, 16), torch.randn(30, 4, 10)
+    for make in (lambda: ChunkNormalizer(4), AbsoluteChunkNormalizer):
+        whole, pieces = make().fit(state, actions), make()
+        for first in (0, 10, 20):
+            pieces.fit(state[first : first + 10], actions[first : first + 10], more=first > 0)
+        assert all(torch.equal(pieces.state_dict()[name], value) for name, value in whole.state_dict().items())
+        pieces.fit(state[:10], actions[:10])
+        assert pieces.state_dict().keys() == whole.state_dict().keys()
+        assert any(not torch.equal(pieces.state_dict()[name], value) for name, value in whole.state_dict().items())
+
+
+def test_absolute_chunks_are_in_one_range_whatever_the_pose() -> None:
+    actions = torch.rand(50, 4, 10)
+    normalizer = AbsoluteChunkNormalizer().fit(torch.randn(50, 16), actions)
+    chunk = normalizer.normalize(actions, torch.randn(50, 16))
+    torch.testing.assert_close(chunk.flatten(0, 1).amax(dim=0), torch.ones(10))
+    torch.testing.assert_close(chunk.flatten(0, 1).amin(dim=0), -torch.ones(10))
+    torch.testing.assert_close(normalizer.denormalize(chunk, torch.randn(50, 16)), actions)

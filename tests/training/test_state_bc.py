@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_demos import write_demos
+from fake_demos import PROVENANCE, make_episode, write_demos
 from resip.errors import ResipError
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data, preset
 from resip_training.checkpoints import load_teacher
-from resip_training.data.store import DemoSet
+from resip_training.data.store import DemoSet, DemoWriter, shard_path
+from resip_training.data.windows import chunk_rows
 from resip_training.models.diffusion import DiffusionConfig
 from resip_training.models.mlp import MlpConfig
 from resip_training.runs import Budget
@@ -57,12 +58,28 @@ def test_with_the_gradient_flipped_it_does_not(demos: DemoSet, monkeypatch: pyte
 def test_limits_and_windows_come_from_the_training_episodes_alone(demos: DemoSet):
     data = load_state_data(demos, CONFIG)
     assert not set(data.train_rows) & set(data.validation_rows)
-    windows = data.chunks[data.train_rows].unique()
+    windows = chunk_rows(torch.from_numpy(data.train_rows), data.last, POLICY.prediction_horizon).unique()
     assert not set(windows.tolist()) & set(data.validation_rows), "no window reaches into a held-out episode"
     trainer = StateBCTrainer(CONFIG, data)
     low = data.action[data.train_rows].amin(dim=0)
     high = data.action[data.train_rows].amax(dim=0)
     torch.testing.assert_close(trainer.policy.action_normalizer.centre, (low + high) / 2)
+
+
+def test_a_set_of_several_shards_is_learned_in_pieces_as_one_is_at_once(
+    demos: DemoSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Rollouts come in shards, and by the thousand: their chunks together are many times the data."""
+    for index in (1, 2, 3):
+        writer = DemoWriter(shard_path(tmp_path / "rollouts", index, 3), replace(PROVENANCE, images=False))
+        for seed in range(4 * (index - 1), 4 * index):
+            writer.append(make_episode(seed, images=False))
+    whole = StateBCTrainer(CONFIG, load_state_data(demos, CONFIG))
+    monkeypatch.setattr("resip_training.algorithms.state_bc._FITTED_AT_ONCE", 50)
+    pieces = StateBCTrainer(CONFIG, load_state_data(DemoSet(tmp_path / "rollouts"), CONFIG))
+    for trainer in (whole, pieces):
+        trainer.train_step(0.5)
+    assert all(torch.equal(pieces.tensors()[name], value) for name, value in whole.tensors().items())
 
 
 def test_only_parts_that_move_are_shown_unless_all_are_asked_for(demos: DemoSet):

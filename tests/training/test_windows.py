@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from resip.errors import ResipError
-from resip_training.data.windows import chunk_rows, split_episodes, steps_of
+from resip_training.data.windows import chunk_rows, last_rows, split_episodes, steps_of
 
 EPISODES = [slice(0, 3), slice(3, 8)]
 
 
 def test_a_chunk_starts_at_its_own_step_and_repeats_the_last_action_past_the_end() -> None:
     np.testing.assert_array_equal(
-        chunk_rows(EPISODES, horizon=4),
+        chunk_rows(torch.arange(8), last_rows(EPISODES), horizon=4),
         [
             [0, 1, 2, 2],
             [1, 2, 2, 2],

@@ -449,32 +449,67 @@ class TrainIDQL(TrainOnline):
 
 @dataclass(frozen=True)
 class TrainDistill:
-    """Clone demonstrations into a diffusion policy on images; the same command resumes an interrupted run."""
+    """Clone rendered and real demonstrations into a policy on images; the same command resumes an interrupted run."""
 
-    dataset: Positional[Path]
-    """Demonstrations that `resip collect` recorded, with images."""
     out: Path
     """Folder of the run."""
+    sim: tuple[Path, ...] = ()
+    """Data sets with simulated images, one or several."""
+    real: tuple[Path, ...] = ()
+    """Data sets of the real cell."""
+    preset: Literal["compact", "paper"] = "compact"
+    """Sized for two cores, or the paper's Tables 10 to 12."""
+    denoiser: Literal["mlp", "unet", "transformer"] | None = None
+    """Instead of the preset's: mlp (compact), transformer (paper)."""
+    norm: Literal["batch", "group"] = "batch"
+    """Of the paper preset's ResNets."""
+    encoder_weights: Path | None = None
+    """What these begin with: ImageNet's or R3M's weights for ResNet-18, a .safetensors or torch file."""
+    freeze_encoder: bool = False
+    """Leave those as they are."""
+    real_share: float | None = None
+    """Share of real observations in the batches; by default every observation is drawn as often."""
+    real_weight: Annotated[float, AtLeast(0)] = 1.0
+    """Of a real observation in the loss, where a simulated one has 1."""
+    memory_gb: Annotated[float, AtLeast(0)] = 8.0
+    """That images may take; those of larger data sets are read while training goes on."""
     minutes: float = 45.0
-    """Length of the training; ignored where steps are given."""
+    """Length of the training; ignored where steps are given, by the option or by the preset."""
     steps: int | None = None
     """Updates; the result then follows from the seed."""
     seed: Natural = 0
     """Of everything random."""
     threads: Count = 2
     """Threads that torch computes with."""
+    device: str = "cpu"
+    """Where the policy learns: cpu or cuda."""
     json: Path | None = None
     """Write the figures here as well."""
 
     def run(self) -> None:
         """Train, or go on training."""
-        from resip_training.algorithms.bc import BCConfig
+        from resip_training.algorithms.bc import preset
         from resip_training.runs import Budget
         from resip_training.train import train_images
 
-        budget = Budget(minutes=self.minutes, steps=self.steps)
+        config, updates = preset(self.preset, self.denoiser, self.norm)
+        config = replace(
+            config,
+            freeze_encoder=self.freeze_encoder,
+            real_share=self.real_share,
+            real_weight=self.real_weight,
+            memory_gb=self.memory_gb,
+            seed=self.seed,
+        )
         figures = train_images(
-            self.dataset, self.out, budget=budget, threads=self.threads, config=BCConfig(seed=self.seed)
+            self.sim,
+            self.out,
+            real=self.real,
+            budget=Budget(minutes=self.minutes, steps=self.steps or updates),
+            threads=self.threads,
+            device=self.device,
+            config=config,
+            encoder_weights=self.encoder_weights,
         )
         _write_json(figures, self.json)
 

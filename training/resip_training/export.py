@@ -106,7 +106,8 @@ def export_policy(run: Path, dataset: Path, out: Path, *, threads: int = 1) -> P
     torch.set_num_threads(threads)
     policy, config = load_policy_of(run)
     demos = DemoSet(dataset, task=config["data"]["provenance"]["task"], images=True)
-    if demos.sha256() != config["data"]["sha256"]:
+    data = config["data"]
+    if demos.sha256() not in [one["sha256"] for one in data.get("sets", [data])]:  # older runs had one set
         raise ResipError(f"{dataset} is not the data set that {run} was trained on, or has grown since")
     out.mkdir(parents=True, exist_ok=True)
     golden = _golden_inputs(demos, policy)

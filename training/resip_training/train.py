@@ -2,61 +2,84 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from resip import spaces
+from resip.errors import ResipError
+from resip.policy.artefact import file_sha256
 from rich.progress import Progress
 
 from resip_training import distributed
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data
-from resip_training.checkpoints import check_contract, load_weights
-from resip_training.data.images import AugmentConfig
+from resip_training.checkpoints import check_contract, load_weights, torch_device
+from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet
 from resip_training.models import presets
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
-from resip_training.models.encoder import ViewConfig
 from resip_training.runs import Budget, describe, read_config, read_weights, run
 
 
 def train_images(
-    dataset: Path,
+    sim: Sequence[Path],
     out: Path,
     *,
+    real: Sequence[Path] = (),
     budget: Budget | None = None,
     threads: int = 1,
+    device: str = "cpu",
     config: BCConfig | None = None,
+    encoder_weights: Path | None = None,
 ) -> dict[str, Any]:
     """Clone demonstrations into a diffusion policy on images, or go on with an interrupted run.
 
     Args:
-      dataset: demonstrations of `resip collect`, with images.
+      sim: rendered demonstrations.
       out: folder of the run; one that exists is resumed and must hold the same settings.
+      real: demonstrations of the real cell.
       budget: how long; a finished run can be prolonged by a larger one.
       threads: threads that torch computes with.
+      device: where the policy learns.
       config: settings.
+      encoder_weights: file that the ResNets begin with, see `models.resnet.load_weights`.
 
     Returns:
       The figures of the run: steps, minutes, validation errors.
 
     Raises:
-      ResipError: no such data set, or the folder holds another run.
+      ResipError: no such data sets, sets or weights that do not belong together, no such device, or the folder holds
+        another run.
     """
     torch.set_num_threads(threads)
-    config = config or BCConfig()
-    demos = DemoSet(dataset, images=True)
+    config, device = config or BCConfig(), torch_device(device)
+    mixture = Mixture(sim, real)
+    data = load_training_data(mixture, config)
 
     def make_trainer(progress: Progress) -> BCTrainer:
-        """Read the images and begin."""
-        loading = progress.add_task("reading images", total=2 * demos.n_steps, note="")
-        data = load_training_data(demos, config, lambda n: progress.advance(loading, n))
+        """Read the images, as far as they fit in memory, and begin."""
+        loading = progress.add_task("reading images", total=2 * len(data.train_rows), note="")
+        advance = functools.partial(progress.advance, loading)
+        trainer = BCTrainer(config, data, encoder_weights=encoder_weights, device=device, on_progress=advance)
         progress.remove_task(loading)
-        return BCTrainer(config, data)
+        if not trainer.loader.fits:
+            progress.console.print(
+                f"the images need {trainer.loader.needed_gb:.1f} GB, more than the {config.memory_gb:g} GB that they "
+                "may take: they are read while training goes on"
+            )
+        return trainer
 
-    description = describe("bc", asdict(config), spaces.contract("image"), data=demos.described())
+    description = describe(
+        "bc",
+        asdict(config),
+        spaces.contract("image"),
+        data=mixture.described(),
+        encoder_weights=_described(encoder_weights),
+    )
     return run(out, description, make_trainer, budget or Budget())
 
 
@@ -114,18 +137,15 @@ def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
     config = read_config(run)
     check_contract(run, config["contract"], "image")
     average = read_weights(run, "average.")
-    policy = DiffusionPolicy(policy_config(config["settings"]["policy"]), len(average["parts_normalizer.centre"]))
+    architecture = PolicyConfig.from_json(config["settings"]["policy"])
+    policy = DiffusionPolicy(architecture, len(average["parts_normalizer.centre"]))
     load_weights(run, policy, average)
     return policy, config
 
 
-def policy_config(values: dict[str, Any]) -> PolicyConfig:
-    """Rebuild the image policy's configuration from its JSON form."""
-    nested = {camera: ViewConfig(**values[camera]) for camera in spaces.CAMERAS}
-    return PolicyConfig(**{**values, **nested})
-
-
-def bc_config(values: dict[str, Any]) -> BCConfig:
-    """Rebuild the settings of cloning on images from their JSON form."""
-    nested = {"policy": policy_config(values["policy"]), "augment": AugmentConfig(**values["augment"])}
-    return BCConfig(**{**values, **nested})
+def _described(weights: Path | None) -> dict[str, str] | None:
+    if weights is None:
+        return None
+    if not weights.is_file():
+        raise ResipError(f"there are no encoder weights at {weights}")
+    return {"name": weights.name, "sha256": file_sha256(weights)}

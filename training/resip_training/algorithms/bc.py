@@ -1,8 +1,10 @@
-"""Behaviour cloning of a diffusion policy, with the part poses as an auxiliary target.
+"""Behaviour cloning of a diffusion policy on images, from simulation, from the real cell, or from both.
 
 On a CPU the image encoders cost a hundred times what the denoiser does, and diffusion needs many more draws
-than the encoders need images. So a run ends with a refinement: the encoders rest, their features of several
-random views of every step are kept, and the denoiser alone learns on from those.
+than the encoders need images. So a run of the compact preset ends with a refinement: the encoders rest, their features
+of several random views of every step are kept, and the denoiser alone learns on from those.
+
+Part poses, which simulation alone knows, are an auxiliary target: of the steps that have them.
 
 Every step's randomness (batch, shifts, noise) follows from the seed and the step's number alone, so a
 resumed run repeats what an uninterrupted one would have done.
@@ -11,179 +13,253 @@ resumed run repeats what an uninterrupted one would have done.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from resip import spaces
+from resip.errors import ResipError, check_name
 from torch import Tensor
 
-from resip_training.algorithms.cloning import CloningTrainer, check_batch
-from resip_training.data.images import AugmentConfig, augmented_batch, centre_batch, load_views
-from resip_training.data.store import DemoSet
-from resip_training.data.windows import chunk_rows, split_episodes, steps_of
-from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
-from resip_training.models.schedule import training_scheduler
+from resip_training.algorithms.cloning import CloningTrainer, check_batch, part_columns
+from resip_training.data.frames import FrameLoader, FrameReader, Frames, Sampling
+from resip_training.data.images import AugmentConfig, PaperAugmentConfig, augmentation
+from resip_training.data.mixture import Domain, Mixture
+from resip_training.data.windows import chunk_rows, last_rows
+from resip_training.models.backbones import Backbone
+from resip_training.models.diffusion_policy import PAPER, DiffusionPolicy, PolicyConfig, views
+from resip_training.models.resnet import Norm, ResNetEncoder, load_weights
+from resip_training.runs import Figures
 
-_MOVES_M: Final = 0.02  # a part displaced by more than this within an episode takes part in the task
 _VALIDATIONS: Final = 10  # over a whole run
 _VALIDATION_STEPS: Final = 256
-_VALIDATION_BATCH: Final = 64
-_ENCODING_BATCH: Final = 256
+_BATCH_WITHOUT_GRADIENT: Final = 64
+_FITTED_AT_ONCE: Final = 65_536
+_PAPER_UPDATES: Final = 500_000
 
 
 @dataclass(frozen=True)
 class BCConfig:
-    """Settings of behaviour cloning.
+    """Settings of behaviour cloning on images; the defaults are those for two cores.
 
     Attributes:
       policy: architecture and diffusion.
-      augment: random changes of training images.
+      front_augment: random changes of the front camera's training images.
+      wrist_augment: of the wrist camera's.
       batch_size: observations per step.
       noise_draws: diffusion steps and noises drawn per encoded observation.
       learning_rate: peak of AdamW's rate; linear warm-up, then cosine to zero.
       warmup: fraction of the run with rising rate.
+      encoder_learning_rate: peak of that of the image encoders; None takes the same for both.
+      encoder_warmup: fraction of the run in which that rises.
+      freeze_encoder: leave the ResNets as their weights were loaded; their projections learn.
       weight_decay: of AdamW.
-      ema_decay: of the averaged weights that are validated and exported.
+      clip_norm: of the gradient.
+      ema_decay: of the averaged weights, which are validated and exported; 0 takes the latest ones.
       parts_weight: weight of the part-pose loss.
       refinement: fraction of the run, at its end, in which the denoiser alone learns.
       refinement_views: random views of every step whose features are kept for it.
       refinement_batch: steps per update in it.
-      held_out: fraction of episodes kept for validation.
-      precision: of the convolutions in training; bfloat16 is the faster on CPUs that have it.
+      real_share: of the observations, those of the real domain; None draws every observation as often.
+      real_weight: of a real observation in the loss, where a simulated one has 1.
+      held_out: fraction of each domain's demonstrations kept for validation; whole ones, so that none leaks.
+      precision: of the image encoders in training; bfloat16 is the faster where there are units for it.
+      memory_gb: that training images may take; those of larger data sets are read while training goes on.
       seed: of everything random.
     """
 
     policy: PolicyConfig = field(default_factory=PolicyConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    front_augment: AugmentConfig | PaperAugmentConfig = field(default_factory=AugmentConfig)
+    wrist_augment: AugmentConfig | PaperAugmentConfig = field(default_factory=AugmentConfig)
     batch_size: int = 64
     noise_draws: int = 4
     learning_rate: float = 5e-4
     warmup: float = 0.02
+    encoder_learning_rate: float | None = None
+    encoder_warmup: float = 0.02
+    freeze_encoder: bool = False
     weight_decay: float = 1e-3
+    clip_norm: float = 1.0
     ema_decay: float = 0.999
     parts_weight: float = 1.0
     refinement: float = 0.3
     refinement_views: int = 2
     refinement_batch: int = 512
+    real_share: float | None = None
+    real_weight: float = 1.0
     held_out: float = 0.06
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    memory_gb: float = 8.0
     seed: int = 0
+
+
+#: Tables 10 to 12, in 500 000 updates: warm-ups of 1000 and 5000.
+_PAPER: Final = BCConfig(
+    policy=PAPER,
+    front_augment=PaperAugmentConfig(),
+    wrist_augment=PaperAugmentConfig(erased=0.0),
+    batch_size=256,
+    noise_draws=1,
+    learning_rate=1e-4,
+    warmup=1000 / _PAPER_UPDATES,
+    encoder_learning_rate=1e-5,
+    encoder_warmup=5000 / _PAPER_UPDATES,
+    weight_decay=1e-3,
+    clip_norm=math.inf,
+    ema_decay=0.0,
+    refinement=0.0,
+)
+_SIZES: Final[Mapping[str, BCConfig]] = {"compact": BCConfig(), "paper": _PAPER}
+
+
+def preset(size: str, backbone: Backbone | None = None, norm: Norm = "batch") -> tuple[BCConfig, int | None]:
+    """Settings in a size, ``compact`` or ``paper`` (Tables 10 to 12), and how many updates where that is given.
+
+    Args:
+      size: of the two.
+      backbone: the denoiser, where it is not the preset's; the U-Net of the paper is that of Table 4.
+      norm: of ResNets.
+
+    Raises:
+      UnknownNameError: no such size.
+    """
+    check_name("preset", size, _SIZES)
+    config = _SIZES[size]
+    policy = replace(config.policy, backbone=backbone or config.policy.backbone, norm=norm)
+    return replace(config, policy=policy), _PAPER_UPDATES if size == "paper" else None
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """A data set in memory, as the trainer uses it; rows are time steps.
+    """A mixture of data sets, as the trainer uses it; rows are time steps.
 
     Attributes:
       state: ``(N, 16)``.
       action: ``(N, 10)``.
-      parts: ``(N, 7 * m)``, poses of the parts that move, and of the obstacle.
-      front: ``(N, h, w, 3)`` uint8 views with margins.
-      wrist: likewise.
-      chunks: ``(N, T_p)`` rows of the actions that follow each step.
+      parts: ``(N, 7 * m)``, poses of the parts that move, and of the obstacle; of width 0 if none are learned.
+      last: ``(N,)`` row of the last step of each step's episode.
+      knows_parts: ``(N,)`` whether ``parts`` means anything.
+      is_real: ``(N,)`` whether the step is of the real domain.
+      domains: those that there are.
       train_rows: steps of the training episodes.
       validation_rows: steps of the held-out episodes.
-      held_out_seeds: seeds of the held-out episodes.
+      frames: reads the camera frames.
     """
 
     state: Tensor
     action: Tensor
     parts: Tensor
-    front: NDArray[np.uint8]
-    wrist: NDArray[np.uint8]
-    chunks: NDArray[np.int64]
+    last: Tensor
+    knows_parts: NDArray[np.bool_]
+    is_real: NDArray[np.bool_]
+    domains: tuple[Domain, ...]
     train_rows: NDArray[np.int64]
     validation_rows: NDArray[np.int64]
-    held_out_seeds: list[int]
+    frames: FrameReader
+
+    def rows_by_domain(self, rows: NDArray[np.int64]) -> dict[Domain, NDArray[np.int64]]:
+        """Those of ``rows`` that are of each domain, where it has some."""
+        real = self.is_real[rows]
+        of = {"sim": rows[~real], "real": rows[real]}
+        return {domain: of[domain] for domain in self.domains if len(of[domain])}
 
 
-def load_training_data(
-    demos: DemoSet, config: BCConfig, on_progress: Callable[[int], None] = lambda _: None
-) -> TrainingData:
-    """Bring a data set into memory; ``on_progress`` counts frames, two per time step."""
-    train, held_out = split_episodes(demos.seeds, config.held_out, config.seed)
-    columns = part_columns(demos)
+def load_training_data(mixture: Mixture, config: BCConfig) -> TrainingData:
+    """Bring the numbers of a mixture into memory, and make ready to read its images.
+
+    Raises:
+      ResipError: too few demonstrations to hold any out.
+    """
+    train, held_out = mixture.split(config.held_out, config.seed)
+    poses = mixture.part_poses
+    if config.policy.predicts_parts and mixture.knows_parts.any():
+        knowing = [rows for rows in mixture.episodes if mixture.knows_parts[rows.start]]
+        poses = poses[:, part_columns(poses, knowing)]
+    else:
+        poses = poses[:, :0]
     return TrainingData(
-        state=torch.from_numpy(demos.robot_state),
-        action=torch.from_numpy(demos.action),
-        parts=torch.from_numpy(np.ascontiguousarray(demos.part_poses[:, columns])),
-        front=load_views(demos, "front", config.policy.front, on_progress),
-        wrist=load_views(demos, "wrist", config.policy.wrist, on_progress),
-        chunks=chunk_rows(demos.episodes, config.policy.prediction_horizon),
-        train_rows=steps_of(demos.episodes, train),
-        validation_rows=steps_of(demos.episodes, held_out) if held_out else np.empty(0, dtype=np.int64),
-        held_out_seeds=sorted({int(demos.seeds[i]) for i in held_out}),
+        state=torch.from_numpy(mixture.robot_state),
+        action=torch.from_numpy(mixture.action),
+        parts=torch.from_numpy(np.ascontiguousarray(poses)),
+        last=last_rows(mixture.episodes),
+        knows_parts=mixture.knows_parts,
+        is_real=mixture.is_real,
+        domains=mixture.domains,
+        train_rows=train,
+        validation_rows=held_out,
+        frames=FrameReader(mixture, views(config.policy)),
     )
 
 
-def part_columns(demos: DemoSet) -> list[int]:
-    """Columns of the part poses worth predicting: parts that some episode moves, and the obstacle."""
-    n_bodies = demos.part_poses.shape[1] // spaces.PART_POSE_DIM
-    position = demos.part_poses.reshape(-1, n_bodies, spaces.PART_POSE_DIM)[..., :3]
-    travel = np.max([np.ptp(position[rows], axis=0).max(axis=-1) for rows in demos.episodes], axis=0)
-    chosen = [body for body in range(n_bodies) if travel[body] > _MOVES_M or body == n_bodies - 1]
-    return [body * spaces.PART_POSE_DIM + i for body in chosen for i in range(spaces.PART_POSE_DIM)]
-
-
 class BCTrainer(CloningTrainer[DiffusionPolicy]):
-    """One run of behaviour cloning from images, in memory.
+    """One run of behaviour cloning from images.
 
     Args:
       config: settings.
-      data: the data set in memory.
+      data: what to learn from.
+      encoder_weights: file that the ResNets begin with; None leaves them random.
+      device: where the policy learns.
+      on_progress: counts the frames that are read before training begins, of both cameras.
+
+    Raises:
+      ResipError: fewer steps than a batch, settings or weights that do not fit, or too little memory.
     """
 
-    def __init__(self, config: BCConfig, data: TrainingData) -> None:
+    def __init__(
+        self,
+        config: BCConfig,
+        data: TrainingData,
+        *,
+        encoder_weights: Path | None = None,
+        device: str = "cpu",
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
         check_batch(len(data.train_rows), config.batch_size)
         torch.manual_seed(config.seed)
-        self.config, self.data = config, data
+        self.config, self.data, self._device = config, data, device
         self.samples_per_step, self.validations = config.batch_size, _VALIDATIONS
+        self._state, self._action = data.state.to(device), data.action.to(device)
+        self._parts, self._last = data.parts.to(device), data.last.to(device)
         policy = DiffusionPolicy(config.policy, data.parts.shape[1])
-        policy.state_normalizer.fit(data.state)
-        policy.chunk_normalizer.fit(data.state, data.action[data.chunks])
-        policy.parts_normalizer.fit(data.parts)
-        for encoder in (policy.encoder.front, policy.encoder.wrist):
-            encoder.low_precision = config.precision == "bfloat16"
-        optimizer = torch.optim.AdamW(policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-        super().__init__(policy, optimizer, config.ema_decay)
-        self._scheduler = training_scheduler(config.policy)
+        _prepare_encoders(policy, config, encoder_weights)
+        self._fit(policy.to(device))
+        super().__init__(policy, _optimizer(policy, config), config.ema_decay)
+        self._views = views(config.policy)
+        self._augment = {
+            "front": augmentation(self._views["front"], config.front_augment),
+            "wrist": augmentation(self._views["wrist"], config.wrist_augment),
+        }
+        sampling = Sampling(config.batch_size, config.real_share, config.memory_gb, config.seed)
+        self.loader = FrameLoader(data.frames, data.train_rows, data.is_real, sampling, on_progress)
         self._conditions: Tensor | None = None  # (views, training steps, condition), in the refinement
-        self._epoch_order: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, dtype=np.int64))
+        self._held_out: Frames | None = None
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in one pass over the training steps."""
-        return len(self.data.train_rows) // self.config.batch_size
-
-    def train_step(self, progress: float) -> dict[str, float]:
+    def train_step(self, progress: float) -> Figures:
         """Do one update.
 
         Args:
           progress: how much of the run is done, 0 to 1; it sets the learning rate.
 
         Returns:
-          Losses and the rate, by name.
+          Losses, of each domain by itself where there are two, and the rate, by name.
         """
         joint = 1.0 - self.config.refinement
         refining = progress >= joint
         if refining and self._conditions is None:
             self._begin_refinement()
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-        phase = (progress - joint) / self.config.refinement if refining else progress / joint
-        rate = self.config.learning_rate * _rate_factor(phase, self.config.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        losses = self._refinement_losses() if refining else self._losses(self._batch_rows())
+        self._set_rates((progress - joint) / self.config.refinement if refining else progress / joint)
+        loss, figures = self._refinement_loss() if refining else self._joint_loss()
         self.optimizer.zero_grad(set_to_none=True)
-        (losses["loss/action"] + self.config.parts_weight * losses.get("loss/parts", 0.0)).backward()
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.config.clip_norm)
         self.optimizer.step()
         self._count_update()
-        return {**{name: loss.item() for name, loss in losses.items()}, "learning_rate": rate}
+        return {**figures, "learning_rate": self.optimizer.param_groups[-1]["lr"]}
 
     @torch.no_grad()
     def validate(self, rows: NDArray[np.int64] | None = None) -> dict[str, float]:
@@ -191,102 +267,204 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
 
         Returns:
           ``position_error_mm`` and ``rotation_entry_error`` over the actions that would be executed (the
-          first T_a), ``gripper_agreement`` of them, and ``parts_error_mm``; empty without held-out steps.
+          first T_a), ``gripper_agreement`` of them, and ``parts_error_mm`` where part poses are learned; of each
+          domain by itself too where there are two, as ``position_error_mm/real``. Empty without held-out steps.
         """
-        rows = self.data.validation_rows if rows is None else rows
-        if len(rows) == 0:
+        held_out = self._validation_frames() if rows is None else self.data.frames.read(_spread(rows))
+        if len(held_out.rows) == 0:
             return {}
-        rows = rows[np.linspace(0, len(rows) - 1, min(_VALIDATION_STEPS, len(rows))).astype(int)]
-        noise = torch.randn(
-            len(rows),
-            self.config.policy.prediction_horizon,
-            spaces.ACTION_DIM,
-            generator=torch.Generator().manual_seed(self.config.seed),
-        )
-        pieces = range(0, len(rows), _VALIDATION_BATCH)
-        results = [
-            self._validate_batch(rows[i : i + _VALIDATION_BATCH], noise[i : i + _VALIDATION_BATCH]) for i in pieces
-        ]
-        weights = [len(rows[i : i + _VALIDATION_BATCH]) for i in pieces]
-        return {name: float(np.average([r[name] for r in results], weights=weights)) for name in results[0]}
-
-    def _batch_rows(self) -> NDArray[np.int64]:
-        epoch, position = divmod(self.step, self.steps_per_epoch)
-        if self._epoch_order[0] != epoch:
-            order = np.random.default_rng([self.config.seed, epoch]).permutation(self.data.train_rows)
-            self._epoch_order = (epoch, order)
-        start = position * self.config.batch_size
-        return self._epoch_order[1][start : start + self.config.batch_size]
-
-    def _losses(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        data, policy = self.data, self.policy
-        features = self._encode(policy, rows)
-        parts = policy.parts_normalizer.normalize(data.parts[rows])
-        condition, predicted = policy.condition(features)
-        draws = self.config.noise_draws
-        return {
-            "loss/action": self._action_loss(condition.repeat_interleave(draws, dim=0), np.repeat(rows, draws)),
-            "loss/parts": torch.nn.functional.mse_loss(predicted, parts),
+        by_domain = {
+            domain: self._validate_rows(held_out, of) for domain, of in self.data.rows_by_domain(held_out.rows).items()
         }
+        pooled = _pooled(list(by_domain.values()))
+        apart = {f"{name}/{domain}": f.mean for domain, of in by_domain.items() for name, f in of.items()}
+        return {name: figure.mean for name, figure in pooled.items()} | (apart if len(self.data.domains) > 1 else {})
 
-    def _encode(self, policy: DiffusionPolicy, rows: NDArray[np.int64]) -> Tensor:
+    # ---- losses ----
+
+    def _joint_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of encoders and denoiser together, on the next batch; and what is logged."""
+        rows, frames = self.loader.batch(self.step)
+        policy, draws = self.policy, self.config.noise_draws
+        condition, predicted = policy.condition(self._encode(rows, frames))
+        action = self._action_losses(condition.repeat_interleave(draws, dim=0), np.repeat(rows, draws))
+        loss, figures = self._mean("loss/action", action.unflatten(0, (-1, draws)).mean(dim=1), rows)
+        known = self.data.knows_parts[rows]
+        if policy.parts_head is not None and known.any():
+            wanted = policy.parts_normalizer.normalize(self._parts[self._on_device(rows)])
+            parts = (predicted - wanted).square().mean(dim=1)[torch.from_numpy(known).to(self._device)].mean()
+            loss, figures["loss/parts"] = loss + self.config.parts_weight * parts, parts.detach()
+        return loss, figures
+
+    def _encode(self, rows: NDArray[np.int64], frames: Mapping[str, Tensor]) -> Tensor:
         """Features of randomly changed views of the steps ``rows``."""
-        data, config = self.data, self.config
-        return policy.encoder(
-            policy.normalized_state(data.state[rows]),
-            augmented_batch(data.front, rows, config.policy.front, config.augment),
-            augmented_batch(data.wrist, rows, config.policy.wrist, config.augment),
-        )
+        seen = {camera: self._augment[camera](frames[camera].to(self._device)) for camera in spaces.CAMERAS}
+        state = self.policy.normalized_state(self._state[self._on_device(rows)])
+        return self.policy.encoder(state, seen["front"], seen["wrist"])
 
-    def _action_loss(self, condition: Tensor, rows: NDArray[np.int64]) -> Tensor:
-        """Error of the denoised chunks of ``rows``, each at one random diffusion step."""
-        config, data, policy = self.config.policy, self.data, self.policy
-        clean = policy.chunk_normalizer.normalize(data.action[data.chunks[rows]], data.state[rows])
-        noise = torch.randn_like(clean)
-        step = torch.randint(0, config.diffusion_steps, (len(clean),))
-        noisy = self._scheduler.add_noise(clean, noise, step)  # pyright: ignore[reportArgumentType] (its IntTensor is any)
-        target = clean if config.prediction_type == "sample" else noise
-        predicted = policy.denoiser(noisy, step, condition)
-        return torch.nn.functional.mse_loss(predicted, target)
+    def _action_losses(self, condition: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """Error ``(B,)`` of the denoised chunks of ``rows``, each at one random diffusion step."""
+        on_device = self._on_device(rows)
+        clean = self.policy.chunk_normalizer.normalize(self._chunks(on_device), self._state[on_device])
+        return self.policy.process.losses(self.policy.denoiser, clean, condition)
+
+    def _mean(self, name: str, losses: Tensor, rows: NDArray[np.int64]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted mean of the steps' losses, and that of each domain, for the log."""
+        if len(self.data.domains) == 1:
+            mean = losses.mean()
+            return mean, {name: mean.detach()}
+        real = torch.from_numpy(self.data.is_real[rows]).to(self._device)
+        weights = torch.where(real, self.config.real_weight, 1.0)
+        mean = (weights * losses).sum() / weights.sum()
+        figures = {name: mean.detach()}
+        for domain in self.data.rows_by_domain(rows):
+            figures[f"{name}/{domain}"] = losses[real if domain == "real" else ~real].mean().detach()
+        return mean, figures
+
+    # ---- refinement ----
 
     @torch.no_grad()
     def _begin_refinement(self) -> None:
         """Put the averaged encoders to rest and keep their features; repeated alike when a run is resumed."""
         for name in ("encoder", "parts_head"):
-            getattr(self.policy, name).load_state_dict(getattr(self.average, name).state_dict())
-            getattr(self.policy, name).requires_grad_(False)
+            learned, averaged = getattr(self.policy, name), getattr(self.average, name)
+            if learned is not None:
+                learned.load_state_dict(averaged.state_dict())
+                learned.requires_grad_(False).eval()
         torch.manual_seed(self.config.seed)
-        pieces = np.array_split(self.data.train_rows, max(1, len(self.data.train_rows) // _ENCODING_BATCH))
-        views = range(self.config.refinement_views)
-        self._conditions = torch.stack([torch.cat([self._condition(rows) for rows in pieces]) for _ in views])
+        pieces = [
+            torch.stack([self._condition(frames) for _ in range(self.config.refinement_views)])
+            for frames in self.loader.pieces(_BATCH_WITHOUT_GRADIENT)
+        ]
+        self._conditions = torch.cat(pieces, dim=1)
 
-    def _condition(self, rows: NDArray[np.int64]) -> Tensor:
-        return self.policy.condition(self._encode(self.policy, rows))[0]
+    def _condition(self, frames: Frames) -> Tensor:
+        return self.policy.condition(self._encode(frames.rows, frames.of(frames.rows)))[0]
 
-    def _refinement_losses(self) -> dict[str, Tensor]:
+    def _refinement_loss(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of the denoiser alone, on features that were kept."""
         assert self._conditions is not None
-        index = torch.randint(0, len(self.data.train_rows), (self.config.refinement_batch,))
-        view = torch.randint(0, self.config.refinement_views, index.shape)
-        return {"loss/action": self._action_loss(self._conditions[view, index], self.data.train_rows[index.numpy()])}
+        places = self.loader.draw_places(self.config.refinement_batch)
+        view = torch.randint(0, self.config.refinement_views, places.shape)
+        rows = self.data.train_rows[places.numpy()]
+        return self._mean("loss/action", self._action_losses(self._conditions[view, places], rows), rows)
 
-    def _validate_batch(self, rows: NDArray[np.int64], noise: Tensor) -> dict[str, float]:
-        data, policy = self.data, self.average
-        front = centre_batch(data.front, rows, self.config.policy.front)
-        wrist = centre_batch(data.wrist, rows, self.config.policy.wrist)
+    # ---- validation ----
+
+    def _validation_frames(self) -> Frames:
+        """Frames of some held-out steps of each domain, which stay in memory."""
+        if self._held_out is None:
+            chosen = [_spread(rows) for rows in self.data.rows_by_domain(self.data.validation_rows).values()]
+            rows = np.sort(np.concatenate(chosen)) if chosen else self.data.validation_rows
+            self._held_out = self.data.frames.read(rows)
+        return self._held_out
+
+    def _validate_rows(self, frames: Frames, rows: NDArray[np.int64]) -> dict[str, _Mean]:
+        shape = (len(rows), self.config.policy.prediction_horizon, spaces.ACTION_DIM)
+        noise = torch.randn(shape, generator=torch.Generator().manual_seed(self.config.seed)).to(self._device)
+        size = _BATCH_WITHOUT_GRADIENT
+        batches = [slice(i, i + size) for i in range(0, len(rows), size)]
+        return _pooled([self._validate_batch(frames, rows[batch], noise[batch]) for batch in batches])
+
+    def _validate_batch(self, frames: Frames, rows: NDArray[np.int64], noise: Tensor) -> dict[str, _Mean]:
+        policy, on_device = self.average, self._on_device(rows)
+        cut = frames.of(rows)
+        front, wrist = (self._views[camera].centre(cut[camera].to(self._device)) for camera in spaces.CAMERAS)
         executed = self.config.policy.action_horizon
-        predicted = policy.sample(data.state[rows], front, wrist, noise)[:, :executed]
-        wanted = data.action[data.chunks[rows]][:, :executed]
+        predicted = policy.sample(self._state[on_device], front, wrist, noise)[:, :executed]
+        wanted = self._chunks(on_device)[:, :executed]
         error = predicted - wanted
         gripper = predicted[..., spaces.ACTION_GRIPPER].sign() == wanted[..., spaces.ACTION_GRIPPER].sign()
-        features = policy.encoder(policy.normalized_state(data.state[rows]), front, wrist)
-        parts = policy.parts_normalizer.denormalize(policy.parts_head(features)) - data.parts[rows]
-        parts_position = parts.reshape(len(rows), -1, spaces.PART_POSE_DIM)[..., :3]
-        return {
+        figures = {
             "position_error_mm": 1000 * error[..., spaces.ACTION_POSITION].norm(dim=-1).mean().item(),
             "rotation_entry_error": error[..., spaces.ACTION_ROT6D].abs().mean().item(),
             "gripper_agreement": gripper.float().mean().item(),
-            "parts_error_mm": 1000 * parts_position.norm(dim=-1).mean().item(),
         }
+        means = {name: _Mean(value, len(rows)) for name, value in figures.items()}
+        known = self.data.knows_parts[rows]
+        if policy.parts_head is not None and known.any():
+            features = policy.encoder(policy.normalized_state(self._state[on_device]), front, wrist)
+            parts = policy.parts_normalizer.denormalize(policy.condition(features)[1]) - self._parts[on_device]
+            position = parts.unflatten(-1, (-1, spaces.PART_POSE_DIM))[..., :3].norm(dim=-1).mean(dim=-1)
+            error_m = position[torch.from_numpy(known).to(self._device)].mean().item()
+            means["parts_error_mm"] = _Mean(1000 * error_m, int(known.sum()))
+        return means
+
+    # ---- pieces ----
+
+    def _fit(self, policy: DiffusionPolicy) -> None:
+        """Take the limits of the training steps: a piece at a time, for chunks are many times the data."""
+        for i, rows in enumerate(torch.from_numpy(self.data.train_rows).split(_FITTED_AT_ONCE)):
+            on_device = rows.to(self._device)
+            policy.state_normalizer.fit(self._state[on_device], more=i > 0)
+            policy.chunk_normalizer.fit(self._state[on_device], self._chunks(on_device), more=i > 0)
+        if policy.parts_head is not None:
+            rows = self.data.train_rows[self.data.knows_parts[self.data.train_rows]]
+            policy.parts_normalizer.fit(self._parts[self._on_device(rows)])
+
+    def _chunks(self, rows: Tensor) -> Tensor:
+        """The actions ``(B, T_p, 10)`` that follow the steps ``rows``."""
+        return self._action[chunk_rows(rows, self._last, self.config.policy.prediction_horizon)]
+
+    def _on_device(self, rows: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(rows).to(self._device)
+
+    def _set_rates(self, phase: float) -> None:
+        """Set those of the encoders, and of all else, for a share of the run or of its refinement."""
+        config = self.config
+        encoder_rate = config.learning_rate if config.encoder_learning_rate is None else config.encoder_learning_rate
+        encoders, others = self.optimizer.param_groups
+        encoders["lr"] = encoder_rate * _rate_factor(phase, config.encoder_warmup)
+        others["lr"] = config.learning_rate * _rate_factor(phase, config.warmup)
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """The mean of ``count`` values."""
+
+    mean: float
+    count: int
+
+
+def _pooled(figures: list[dict[str, _Mean]]) -> dict[str, _Mean]:
+    """Each figure over all that have it."""
+    names = dict.fromkeys(name for of in figures for name in of)
+    return {name: _pool([of[name] for of in figures if name in of]) for name in names}
+
+
+def _pool(means: list[_Mean]) -> _Mean:
+    count = sum(one.count for one in means)
+    return _Mean(sum(one.mean * one.count for one in means) / count, count)
+
+
+def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Some of ``rows``, evenly spread."""
+    return rows[np.linspace(0, len(rows) - 1, min(_VALIDATION_STEPS, len(rows))).astype(int)]
+
+
+def _prepare_encoders(policy: DiffusionPolicy, config: BCConfig, weights: Path | None) -> None:
+    """Begin with the weights in a file, rest what is to be frozen, and set the precision."""
+    for encoder in policy.image_encoders:
+        encoder.low_precision = config.precision == "bfloat16"
+        if isinstance(encoder, ResNetEncoder):
+            if weights is not None:
+                load_weights(encoder.trunk, weights)
+            if config.freeze_encoder:
+                encoder.trunk.requires_grad_(False).eval()
+        elif weights is not None or config.freeze_encoder:
+            raise ResipError(
+                "there are no weights for the compact encoder, which learns: they are for the paper's preset"
+            )
+    if config.freeze_encoder and weights is None:
+        raise ResipError("an encoder that begins at random cannot stay frozen: give it --encoder-weights")
+
+
+def _optimizer(policy: DiffusionPolicy, config: BCConfig) -> torch.optim.AdamW:
+    """AdamW with a rate for the encoders, and one for all else."""
+    encoders = list(policy.encoder.parameters())
+    others = [parameter for name, parameter in policy.named_parameters() if not name.startswith("encoder.")]
+    groups = [{"params": encoders}, {"params": others}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def _rate_factor(progress: float, warmup: float) -> float:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
-from typing import Generic, TypeVar
+from collections.abc import Sequence
+from typing import Final, Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from resip import spaces
 from resip.errors import ResipError
 from torch import Tensor, nn
 
 from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
 
 Policy = TypeVar("Policy", bound=nn.Module)
+
+_MOVES_M: Final = 0.02  # a part displaced by more than this within an episode takes part in the task
 
 
 class CloningTrainer(Generic[Policy]):
@@ -53,6 +59,22 @@ class CloningTrainer(Generic[Policy]):
         averaged: list[Tensor] = list(self.average.parameters())
         current: list[Tensor] = list(self.policy.parameters())
         torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+        statistics = list(self.average.buffers())  # of batch norms are averages already
+        torch._foreach_copy_(statistics, list(self.policy.buffers()))  # pyright: ignore[reportPrivateImportUsage]
+
+
+def part_columns(part_poses: NDArray[np.float32], episodes: Sequence[slice]) -> list[int]:
+    """Columns of the part poses that matter: those of parts that some episode moves, and of the obstacle.
+
+    Args:
+      part_poses: ``(N, 7 * (parts + 1))``, the obstacle's last.
+      episodes: the rows of each.
+    """
+    n_bodies = part_poses.shape[1] // spaces.PART_POSE_DIM
+    position = part_poses.reshape(-1, n_bodies, spaces.PART_POSE_DIM)[..., :3]
+    travel = np.max([np.ptp(position[rows], axis=0).max(axis=-1) for rows in episodes], axis=0)
+    chosen = [body for body in range(n_bodies) if travel[body] > _MOVES_M or body == n_bodies - 1]
+    return [body * spaces.PART_POSE_DIM + i for body in chosen for i in range(spaces.PART_POSE_DIM)]
 
 
 def check_batch(steps: int, size: int) -> None:

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from resip import spaces
+from resip.errors import ResipError
 from torch import Tensor
 
 from resip_training import distributed
-from resip_training.algorithms.bc import part_columns
-from resip_training.algorithms.cloning import CloningTrainer, check_batch
+from resip_training.algorithms.cloning import CloningTrainer, check_batch, part_columns
 from resip_training.data.store import DemoSet
-from resip_training.data.windows import chunk_rows, split_episodes, steps_of
+from resip_training.data.windows import chunk_rows, last_rows, split_episodes, steps_of
 from resip_training.models import presets
 from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.diffusion import DiffusionConfig
@@ -30,6 +30,7 @@ from resip_training.sim import tasks
 _COMPACT_UPDATES = {"mlp-s": 5_000, "mlp-c": 5_000, "dp": 8_000, "act": 5_000}  # some minutes of one core each
 _VALIDATIONS = 5  # over a whole run
 _VALIDATION_SAMPLES = 512
+_FITTED_AT_ONCE = 65_536  # windows whose limits are taken at once: 20 MB of actions, 100 MB of relative poses
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class StateData:
     Attributes:
       observation: ``(N, D)``, robot state and all part poses.
       action: ``(N, 10)``.
-      chunks: ``(N, T_p)`` rows of the actions that follow each step.
+      last: ``(N,)`` row of the last step of each step's episode.
       inputs: what a policy can be shown.
       train_rows: steps of the training episodes.
       validation_rows: steps of the held-out episodes.
@@ -89,25 +90,34 @@ class StateData:
 
     observation: Tensor
     action: Tensor
-    chunks: Tensor
+    last: Tensor
     inputs: Inputs
     train_rows: NDArray[np.int64]
     validation_rows: NDArray[np.int64]
 
 
 def load_state_data(demos: DemoSet, config: StateBCConfig) -> StateData:
-    """Bring a data set's numbers into memory."""
+    """Bring a data set's numbers into memory.
+
+    Raises:
+      ResipError: the set knows no part poses, or is too small to hold episodes out.
+    """
+    if not demos.knows_parts:
+        raise ResipError(f"{demos.path} has no part poses, which a policy on states is shown: choose a simulated set")
     observation = np.concatenate([demos.robot_state, demos.part_poses], axis=1)
     columns = list(range(observation.shape[1]))
     if config.policy.parts == "moving":
-        columns = [*range(spaces.STATE_DIM), *(spaces.STATE_DIM + column for column in part_columns(demos))]
+        columns = [
+            *range(spaces.STATE_DIM),
+            *(spaces.STATE_DIM + column for column in part_columns(demos.part_poses, demos.episodes)),
+        ]
     names = tuple(demos.provenance["part_names"])
     inputs = Inputs(observation.shape[1], tuple(columns), goals_of(tasks.get(demos.provenance["task"]), names))
     train, held_out = split_episodes(demos.seeds, config.held_out, config.seed)
     return StateData(
         observation=torch.from_numpy(observation),
         action=torch.from_numpy(demos.action),
-        chunks=torch.from_numpy(chunk_rows(demos.episodes, config.policy.prediction_horizon)),
+        last=last_rows(demos.episodes),
         inputs=inputs,
         train_rows=steps_of(demos.episodes, train),
         validation_rows=steps_of(demos.episodes, held_out) if held_out else np.empty(0, dtype=np.int64),
@@ -137,11 +147,12 @@ class StateBCTrainer(CloningTrainer[BasePolicy]):
         torch.manual_seed(config.seed)
         self.config, self.samples_per_step = config, config.batch_size
         self._observation, self._action = data.observation.to(device), data.action.to(device)
-        self._chunks = data.chunks.to(device)
-        self._train_rows = rows = torch.from_numpy(data.train_rows).to(device)
-        self._validation_rows = data.validation_rows
+        self._last = data.last.to(device)
+        self._train_rows = torch.from_numpy(data.train_rows).to(device)
+        self._validation_rows = torch.from_numpy(data.validation_rows).to(device)
         policy = presets.build(config.policy, data.inputs).to(device)
-        policy.fit(self._observation[rows], self._action[self._chunks[rows]])
+        for i, rows in enumerate(self._train_rows.split(_FITTED_AT_ONCE)):
+            policy.fit(self._observation[rows], self._chunks(rows), more=i > 0)
         optimizer = torch.optim.AdamW(
             policy.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -176,17 +187,21 @@ class StateBCTrainer(CloningTrainer[BasePolicy]):
         torch.manual_seed(self.config.seed)
         count = min(_VALIDATION_SAMPLES, len(self._validation_rows))
         rows = self._validation_rows[np.linspace(0, len(self._validation_rows) - 1, count).astype(int)]
-        wanted = self._action[self._chunks[rows]]
+        wanted = self._chunks(rows)
         predicted = self.average.sample(self._observation[rows], torch.randn_like(wanted))
         error = (predicted - wanted)[:, : self.config.policy.action_horizon]
         return {
-            "loss/held_out": self._loss(self.average, torch.from_numpy(rows)).item(),
+            "loss/held_out": self._loss(self.average, rows).item(),
             "position_error_mm": 1000 * error[..., spaces.ACTION_POSITION].norm(dim=-1).mean().item(),
             "gripper_agreement": (error[..., spaces.ACTION_GRIPPER].abs() < 1).float().mean().item(),
         }
 
     def _loss(self, policy: BasePolicy, rows: Tensor) -> Tensor:
-        return policy.loss(self._observation[rows], self._action[self._chunks[rows]])
+        return policy.loss(self._observation[rows], self._chunks(rows))
+
+    def _chunks(self, rows: Tensor) -> Tensor:
+        """The actions ``(B, T_p, 10)`` that follow the steps ``rows``."""
+        return self._action[chunk_rows(rows, self._last, self.config.policy.prediction_horizon)]
 
     def _rate_factor(self, progress: float) -> float:
         """Linear warm-up, then cosine to zero."""

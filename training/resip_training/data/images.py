@@ -1,24 +1,20 @@
-"""Camera views of a whole data set in memory, and random shifts and light while batches are cut from them."""
+"""Random changes of training images, from the frames that a loader gives to the network's input."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from resip.errors import ResipError
+from torch import Tensor, nn
 
-from resip_training.data.store import DemoSet
-from resip_training.models.encoder import View, ViewConfig, to_input
-
-_READ_ROWS = 256  # whole chunks of the store
+from resip_training.models.encoder import View, to_input
+from resip_training.models.resized_view import ResizedView
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Random changes of training images.
+    """Cheap changes, for two cores.
 
     Attributes:
       shift_px: largest shift, in pixels of the network's input; at most the view's margin.
@@ -31,50 +27,102 @@ class AugmentConfig:
     contrast: float = 0.1
 
 
-def load_views(
-    demos: DemoSet, camera: str, config: ViewConfig, on_progress: Callable[[int], None] = lambda _: None
-) -> NDArray[np.uint8]:
-    """Read one camera of a data set as the network will see it, margins included.
+@dataclass(frozen=True)
+class PaperAugmentConfig:
+    """The paper's changes; the defaults are Table 11's, for the front camera.
+
+    Attributes:
+      jitter: of brightness, contrast, saturation and hue: the largest relative change (of the hue, in turns).
+      blur_size_px: of the Gaussian kernel.
+      blur_sigma_px: smallest and largest deviation of it.
+      erased: probability that a rectangle is filled with noise.
+      erased_share: smallest and largest share of the image that it covers.
+      erased_ratio: smallest and largest ratio of its sides.
+    """
+
+    jitter: float = 0.3
+    blur_size_px: int = 5
+    blur_sigma_px: tuple[float, float] = (0.01, 1.2)
+    erased: float = 0.2
+    erased_share: tuple[float, float] = (0.02, 0.33)
+    erased_ratio: tuple[float, float] = (0.3, 3.3)
+
+
+class ShiftAndLight(nn.Module):
+    """Shift the view within its margin and change its light.
 
     Args:
-      demos: the data set.
-      camera: ``front`` or ``wrist``.
-      config: the view of that camera.
-      on_progress: called with the number of frames of each piece read.
-
-    Returns:
-      ``(N, h, w, 3)`` uint8.
+      view: that the frames were cut for.
+      config: how far.
     """
-    view = View(config)
-    out = np.empty((demos.n_steps, *config.cached_shape), dtype=np.uint8)
-    for start in range(0, demos.n_steps, _READ_ROWS):
-        rows = slice(start, min(start + _READ_ROWS, demos.n_steps))
-        out[rows] = view.window(torch.from_numpy(demos.images(camera, rows))).numpy()
-        on_progress(rows.stop - rows.start)
-    return out
+
+    def __init__(self, view: View, config: AugmentConfig) -> None:
+        super().__init__()
+        self._view, self._config = view, config
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Turn frames ``(B, h, w, 3)`` uint8 into the network's input ``(B, 3, h', w')`` float around [-1, 1]."""
+        n, config = len(frames), self._config
+        image = to_input(self._shifted(frames))
+        gain = 1 + config.contrast * (2 * torch.rand(n, 1, 1, 1) - 1)
+        offset = 2 * config.brightness * (2 * torch.rand(n, 1, 1, 1) - 1)
+        return torch.addcmul(offset.to(image.device), image, gain.to(image.device), out=image)
+
+    def _shifted(self, frames: Tensor) -> Tensor:
+        margin = self._view.margin
+        shift = min(self._config.shift_px, margin)
+        height, width = (length - 2 * margin for length in frames.shape[1:3])
+        offsets = torch.randint(margin - shift, margin + shift + 1, (len(frames), 2)).tolist()
+        out = frames.new_empty(len(frames), height, width, 3)
+        for i, (top, left) in enumerate(offsets):
+            out[i] = frames[i, top : top + height, left : left + width]
+        return out
 
 
-def centre_batch(frames: NDArray[np.uint8], rows: NDArray[np.int64], config: ViewConfig) -> Tensor:
-    """Cut network inputs ``(B, 3, h, w)`` as deployment does: the centre of each view."""
-    offsets = np.full((len(rows), 2), config.margin)
-    return to_input(_cut(frames, rows, offsets, config))
+class PaperAugmentation(nn.Module):
+    """Colour jitter, blur, the view's resizing, a random crop, and an erased rectangle, in this order.
+
+    The random numbers are torch's, of its global generator.
+
+    Args:
+      view: that resizes; where it leaves no room around the square, nothing is cropped.
+      config: how much.
+    """
+
+    def __init__(self, view: ResizedView, config: PaperAugmentConfig) -> None:
+        super().__init__()
+        from kornia import augmentation as random_change  # a second to import, which acting need not wait for
+
+        self._view = view
+        size = config.blur_size_px
+        self.jitter = random_change.ColorJitter(config.jitter, config.jitter, config.jitter, config.jitter, p=1.0)
+        self.blur = random_change.RandomGaussianBlur((size, size), config.blur_sigma_px, p=1.0)
+        self.crop = random_change.RandomCrop((view.crop, view.crop), p=1.0)
+        self.erasing = random_change.RandomErasing(config.erased_share, config.erased_ratio, value=1.0, p=config.erased)
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor) -> Tensor:
+        """Turn frames ``(B, 240, 320, 3)`` uint8 into the network's input ``(B, 3, crop, crop)`` float in [-1, 1]."""
+        image = frames.permute(0, 3, 1, 2).to(torch.float32).contiguous() / 255
+        image = self._view.resize(self.blur(self.jitter(image)))
+        if image.shape[-2:] != (self._view.crop, self._view.crop):
+            image = self.crop(image)
+        return 2 * self._erased(image) - 1
+
+    def _erased(self, image: Tensor) -> Tensor:
+        """Fill the rectangle of each image that has one with random colours; kornia itself fills it with one grey."""
+        inside = self.erasing(torch.zeros_like(image[:, :1])) > 0
+        return torch.where(inside, torch.rand_like(image), image)
 
 
-def augmented_batch(
-    frames: NDArray[np.uint8], rows: NDArray[np.int64], config: ViewConfig, augment: AugmentConfig
-) -> Tensor:
-    """Cut network inputs ``(B, 3, h, w)`` with random shift, contrast and brightness (torch's global generator)."""
-    shift = min(augment.shift_px, config.margin)
-    offsets = torch.randint(config.margin - shift, config.margin + shift + 1, (len(rows), 2)).numpy()
-    image = to_input(_cut(frames, rows, offsets, config))
-    gain = 1 + augment.contrast * (2 * torch.rand(len(rows), 1, 1, 1) - 1)
-    offset = 2 * augment.brightness * (2 * torch.rand(len(rows), 1, 1, 1) - 1)
-    return torch.addcmul(offset, image, gain, out=image)
+def augmentation(view: View | ResizedView, config: AugmentConfig | PaperAugmentConfig) -> nn.Module:
+    """What turns frames ``(B, h, w, 3)`` uint8 of a view into randomly changed inputs ``(B, 3, h', w')``.
 
-
-def _cut(frames: NDArray[np.uint8], rows: NDArray[np.int64], offsets: NDArray[np.int64], config: ViewConfig) -> Tensor:
-    height, width = config.input_size
-    out = np.empty((len(rows), height, width, 3), dtype=np.uint8)
-    for i, (row, (top, left)) in enumerate(zip(rows, offsets, strict=True)):
-        out[i] = frames[row, top : top + height, left : left + width]
-    return torch.from_numpy(out)
+    Raises:
+      ResipError: changes that are not for such a view.
+    """
+    if isinstance(view, View) and isinstance(config, AugmentConfig):
+        return ShiftAndLight(view, config)
+    if isinstance(view, ResizedView) and isinstance(config, PaperAugmentConfig):
+        return PaperAugmentation(view, config)
+    raise ResipError(f"{type(config).__name__} does not go with a {type(view).__name__}")

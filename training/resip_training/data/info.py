@@ -57,8 +57,7 @@ def data_info(dataset: Path, plot: Path | None = None, json_path: Path | None = 
 def describe(demos: DemoSet) -> dict[str, Any]:
     """What a set holds, as plain JSON values."""
     lengths = np.diff(demos.episode_ends, prepend=0)
-    parts = [*demos.provenance["part_names"], "obstacle"]
-    rollouts = _rollouts(demos)
+    parts, rollouts = _bodies(demos), _rollouts(demos)
     return {
         "provenance": demos.provenance,
         "demonstrations": demos.n_demonstrations,
@@ -86,6 +85,11 @@ def describe(demos: DemoSet) -> dict[str, Any]:
 def _rollouts(demos: DemoSet) -> Success | None:
     """How often the policy that acted in this set succeeded; None for another set, and where only images were made."""
     return success_of_rollouts(demos.path) if knows_failures(demos.provenance) else None
+
+
+def _bodies(demos: DemoSet) -> tuple[str, ...]:
+    """What the set knows the poses of."""
+    return (*demos.provenance["part_names"], "obstacle") if demos.knows_parts else ()
 
 
 def _toggles(demos: DemoSet) -> float:
@@ -170,10 +174,11 @@ def _draw_reached(figure: Figure, axis: Axes, demos: DemoSet) -> None:
 
 def _draw_starts(axis: Axes, demos: DemoSet) -> None:
     firsts = demos.part_poses[[rows.start for rows in demos.episodes]]
-    poses = firsts.reshape(len(firsts), -1, spaces.PART_POSE_DIM)
-    for part, name in enumerate((*demos.provenance["part_names"], "obstacle")):
+    poses = firsts.reshape(len(firsts), firsts.shape[1] // spaces.PART_POSE_DIM, spaces.PART_POSE_DIM)
+    for part, name in enumerate(_bodies(demos)):
         axis.scatter(poses[:, part, 0], poses[:, part, 1], s=9.0, alpha=0.6, label=name)
-    axis.legend(fontsize="x-small")
+    if demos.knows_parts:
+        axis.legend(fontsize="x-small")
     axis.set_title("parts at the start, top view", fontsize="medium")
     _label(axis, 0, 1)
 

@@ -3,7 +3,7 @@
 Layout, with N time steps at 10 Hz in all episodes together and E episodes::
 
     robot_state      (N, 16) float32      spaces: robot state, base frame
-    part_poses       (N, 7 * P) float32   every part, then the obstacle
+    part_poses       (N, 7 * P) float32   every part, then the obstacle; of width 0 where nobody knows them
     action           (N, 10) float32      the action sent at the same step
     reward           (N,) float32
     joint_positions  (N, 7) float32       rad; for replay and re-rendering
@@ -78,7 +78,8 @@ class Episode:
 
     Attributes:
       robot_state: ``(T, 16)``, see `resip.spaces`.
-      part_poses: ``(T, 7 * (n_parts + 1))``, base frame, m and xyzw; the obstacle is last.
+      part_poses: ``(T, 7 * (n_parts + 1))``, base frame, m and xyzw; the obstacle is last. ``(T, 0)`` in a set that
+        does not know them, such as a recording of a real cell.
       action: ``(T, 10)``, absolute desired fingertip pose and gripper.
       reward: ``(T,)``.
       joint_positions: ``(T, 7)`` rad.
@@ -112,7 +113,7 @@ class Provenance:
       task: name of the assembly task, for instance ``one_leg``.
       randomness: level of the resets: ``low``, ``med`` or ``high``.
       source: who acted: ``expert``, ``spacemouse``, ``teacher``, or ``published`` for the authors' sets.
-      part_names: parts in the order of ``part_poses``, without the obstacle.
+      part_names: parts in the order of ``part_poses``, without the obstacle; empty where nobody knows their poses.
       simulator: settings of the simulator and the drive, plain JSON values; its ``world``, if there, is the layout
         of the simulator's states that the set holds.
       images: whether the set holds images.
@@ -309,6 +310,11 @@ class DemoSet:
         return bool(self.provenance["images"])
 
     @property
+    def knows_parts(self) -> bool:
+        """Whether the set holds the poses of parts and obstacle; a recording of a real cell does not."""
+        return bool(self.provenance["part_names"])
+
+    @property
     def has_worlds(self) -> bool:
         """Whether the set holds the simulator's states."""
         return WORLD in self.provenance["simulator"]
@@ -343,6 +349,15 @@ class DemoSet:
         """The rows of each episode."""
         starts = [0, *self.episode_ends[:-1].tolist()]
         return [slice(start, end) for start, end in zip(starts, self.episode_ends.tolist(), strict=True)]
+
+    @property
+    def image_chunks(self) -> NDArray[np.int64]:
+        """For each step, the number of the chunk that holds its images: ``(N,)``. A chunk is read as a whole."""
+        pieces, first = [], 0
+        for part in self._parts:
+            pieces.append(first + np.arange(part.n_steps) // _IMAGE_CHUNK)
+            first += -(-part.n_steps // _IMAGE_CHUNK)
+        return np.concatenate(pieces)
 
     def images(self, camera: str, rows: slice) -> NDArray[np.uint8]:
         """Read frames ``(n, 240, 320, 3)`` of one camera; whole chunks of 16 are the fastest.
@@ -554,9 +569,10 @@ def _create(path: Path, provenance: Provenance) -> zarr.Group:
 
 def _trailing(provenance: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shape at one step of each array over time that a set of this provenance has."""
+    n_bodies = len(provenance["part_names"]) + 1 if provenance["part_names"] else 0  # the obstacle is one
     shapes: dict[str, tuple[int, ...]] = {
         "robot_state": (spaces.STATE_DIM,),
-        "part_poses": (spaces.PART_POSE_DIM * (len(provenance["part_names"]) + 1),),
+        "part_poses": (spaces.PART_POSE_DIM * n_bodies,),
         "action": (spaces.ACTION_DIM,),
         "reward": (),
         "joint_positions": (7,),
@@ -574,7 +590,7 @@ def _create_array(
     group.create_array(
         name,
         shape=(0, *trailing),
-        chunks=(chunk, *trailing),
+        chunks=(chunk, *(max(1, length) for length in trailing)),
         dtype=dtype,
         fill_value=np.nan if dtype.startswith("float") else unwritten,
         compressors=(
@@ -620,6 +636,10 @@ def _check_arrays(path: Path, group: zarr.Group) -> None:
     wanted = {name: (n_steps, *trailing) for name, trailing in _trailing(_provenance(group)).items()}
     wanted |= {name: (len(ends), *shapes[name][1:]) for name in _PER_EPISODE}
     for name, shape in wanted.items():
+        if name in spaces.CAMERAS and shapes[name][1:] != shape[1:]:
+            raise ResipError(
+                f"{path}: {name} has frames of (height, width, channels) {shapes[name][1:]}, not {shape[1:]}"
+            )
         if shapes[name][0] < shape[0] or shapes[name][1:] != shape[1:]:
             raise ResipError(f"{path} is damaged: {name} has shape {shapes[name]}, its episodes need {shape}")
 

@@ -5,21 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from resip.errors import ResipError
+from torch import Tensor
 
 
-def chunk_rows(episodes: Sequence[slice], horizon: int) -> NDArray[np.int64]:
-    """Rows of the actions that follow each step: ``(N, horizon)``, N the steps of all episodes in order.
+def last_rows(episodes: Sequence[slice]) -> Tensor:
+    """For each step of all episodes in order, the row of its own episode's last step: ``(N,)``."""
+    stops = torch.tensor([episode.stop for episode in episodes])
+    lengths = torch.tensor([episode.stop - episode.start for episode in episodes])
+    return (stops - 1).repeat_interleave(lengths)
 
-    Row i starts with the action of its own step. Past the end of an episode its last action is repeated:
-    an absolute target repeated is a hold. No window reaches into another episode.
+
+def chunk_rows(rows: Tensor, last: Tensor, horizon: int) -> Tensor:
+    """Rows of the actions that follow the steps ``rows`` ``(B,)``: ``(B, horizon)``.
+
+    A chunk starts with the action of its own step. Past the end of an episode its last action is repeated: an
+    absolute target repeated is a hold. No window reaches into another episode. (Those of all steps at once would be
+    larger than the data.)
+
+    Args:
+      rows: steps.
+      last: see `last_rows`.
+      horizon: actions in a chunk.
     """
-    rows = [
-        np.minimum(np.arange(episode.start, episode.stop)[:, None] + np.arange(horizon), episode.stop - 1)
-        for episode in episodes
-    ]
-    return np.concatenate(rows)
+    return torch.minimum(rows[:, None] + torch.arange(horizon, device=rows.device), last[rows][:, None])
 
 
 def split_episodes(seeds: Sequence[int] | NDArray[np.int64], held_out: float, seed: int) -> tuple[list[int], list[int]]:

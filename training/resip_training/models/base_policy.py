@@ -73,11 +73,14 @@ class BasePolicy(nn.Module, ABC):
         """Of one sample's noise: (T_p, 10)."""
         return self.prediction_horizon, spaces.ACTION_DIM
 
-    def fit(self, observation: Tensor, actions: Tensor) -> None:
-        """Take the limits from observations ``(N, D)`` and the chunks ``(N, T_p, 10)`` that follow them."""
-        self.observe.fit(observation)
-        self.action_normalizer.fit(actions.flatten(0, 1))
-        self.chunk_normalizer.fit(observation[:, : spaces.STATE_DIM], actions)
+    def fit(self, observation: Tensor, actions: Tensor, *, more: bool = False) -> None:
+        """Take the limits from observations ``(N, D)`` and the chunks ``(N, T_p, 10)`` that follow them.
+
+        With ``more``, from those of the calls before as well: large data are shown in pieces.
+        """
+        self.observe.fit(observation, more=more)
+        self.action_normalizer.fit(actions.flatten(0, 1), more=more)
+        self.chunk_normalizer.fit(observation[:, : spaces.STATE_DIM], actions, more=more)
 
     def features(self, observation: Tensor) -> Tensor:
         """What the network is shown of observations ``(B, D)``: ``(B, feature_dim)``."""

@@ -62,11 +62,14 @@ class View(nn.Module):
                 total += crop[:, row::r, column::r]
         return total.div(r * r, rounding_mode="floor").to(torch.uint8)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Turn rgb8 images ``(B, 240, 320, 3)`` into the network's input ``(B, 3, h, w)`` float in [-1, 1]."""
-        window = self.window(images)
+    def centre(self, window: Tensor) -> Tensor:
+        """Turn what `window` gives into the network's input ``(B, 3, h, w)`` float in [-1, 1]."""
         m = self.margin
         return to_input(window[:, m : window.shape[1] - m, m : window.shape[2] - m])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn rgb8 images ``(B, 240, 320, 3)`` into the network's input ``(B, 3, h, w)`` float in [-1, 1]."""
+        return self.centre(self.window(images))
 
 
 def to_input(pixels: Tensor) -> Tensor:
@@ -135,7 +138,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode views ``(B, 3, h, w)`` in [-1, 1] into ``(B, feature_dim)``."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.low_precision):
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.low_precision):
             fine = self.fine(self.stem(image))
             heat = self.keypoint_maps(fine).flatten(2)
             flat = torch.relu(self.squeeze(self.coarse(fine))).flatten(1)

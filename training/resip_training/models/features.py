@@ -94,10 +94,10 @@ class ObservationFeatures(nn.Module):
         self.relation_normalizer = Normalizer(relative_poses_dim(len(inputs.columns)))
         self.errors = nn.ModuleList(GoalError(goal) for goal in inputs.goals)
 
-    def fit(self, observation: Tensor) -> None:
-        """Take the limits from observations ``(N, D)``."""
-        self.normalizer.fit(observation)
-        self.relation_normalizer.fit(relative_poses(observation[:, self.columns]))
+    def fit(self, observation: Tensor, *, more: bool = False) -> None:
+        """Take the limits from observations ``(N, D)``; with ``more``, from those of the calls before as well."""
+        self.normalizer.fit(observation, more=more)
+        self.relation_normalizer.fit(relative_poses(observation[:, self.columns]), more=more)
 
     def dim(self, poses: Poses) -> int:
         """How many numbers are shown."""

@@ -30,9 +30,12 @@ class Normalizer(nn.Module):
         self.register_buffer("centre", torch.zeros(dim))
         self.register_buffer("half_range", torch.ones(dim))
 
-    def fit(self, values: Tensor, floor: float = HALF_RANGE_FLOOR) -> Normalizer:
-        """Take the limits from ``values`` ``(n, dim)``."""
-        low, high = values.amin(dim=0), values.amax(dim=0)
+    def fit(self, values: Tensor, floor: float = HALF_RANGE_FLOOR, *, more: bool = False) -> Normalizer:
+        """Take the limits from ``values`` ``(n, dim)``; with ``more``, from those of the calls before as well."""
+        low, high = values.aminmax(dim=0)
+        if more:
+            low, high = torch.minimum(low, self._low), torch.maximum(high, self._high)
+        self._low, self._high = low, high
         self.centre.copy_((low + high) / 2)
         self.half_range.copy_(((high - low) / 2).clamp(min=floor))
         return self
@@ -63,9 +66,13 @@ class ChunkNormalizer(nn.Module):
         super().__init__()
         self.register_buffer("half_range", torch.ones(horizon, spaces.ACTION_DIM))
 
-    def fit(self, robot_state: Tensor, actions: Tensor) -> ChunkNormalizer:
-        """Take the ranges from states ``(n, 16)`` and the chunks ``(n, T_p, 10)`` that follow them."""
+    def fit(self, robot_state: Tensor, actions: Tensor, *, more: bool = False) -> ChunkNormalizer:
+        """Take the ranges from states ``(n, 16)`` and the chunks ``(n, T_p, 10)`` that follow them.
+
+        With ``more``, from those of the calls before as well.
+        """
         largest = (actions - _held(robot_state)).abs().amax(dim=0)
+        self._largest = largest = torch.maximum(largest, self._largest) if more else largest
         self.half_range.copy_(largest.clamp(min=HALF_RANGE_FLOOR))
         self.half_range[:, spaces.ACTION_GRIPPER] = GRIPPER_HALF_RANGE
         return self
@@ -77,6 +84,27 @@ class ChunkNormalizer(nn.Module):
     def denormalize(self, chunk: Tensor, robot_state: Tensor) -> Tensor:
         """Invert `normalize`: absolute actions."""
         return chunk * self.half_range + _held(robot_state)
+
+
+class AbsoluteChunkNormalizer(nn.Module):
+    """Actions in one range for the whole data and every step of the chunk, as in the paper; see `ChunkNormalizer`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.action = Normalizer(spaces.ACTION_DIM)
+
+    def fit(self, robot_state: Tensor, actions: Tensor, *, more: bool = False) -> AbsoluteChunkNormalizer:
+        """Take the range from chunks ``(n, T_p, 10)``; with ``more``, from those of the calls before as well."""
+        self.action.fit(actions.flatten(0, 1), more=more)
+        return self
+
+    def normalize(self, actions: Tensor, robot_state: Tensor) -> Tensor:
+        """Map chunks ``(n, T_p, 10)`` to [-1, 1]."""
+        return self.action.normalize(actions)
+
+    def denormalize(self, chunk: Tensor, robot_state: Tensor) -> Tensor:
+        """Invert `normalize`."""
+        return self.action.denormalize(chunk)
 
 
 def _held(robot_state: Tensor) -> Tensor:

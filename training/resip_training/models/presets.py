@@ -14,9 +14,10 @@ from resip_training.models.base_policy import BaseConfig, BasePolicy
 from resip_training.models.diffusion import DiffusionBase, DiffusionConfig
 from resip_training.models.features import Inputs
 from resip_training.models.mlp import MlpBase, MlpConfig
-from resip_training.models.unet import UnetConfig
+from resip_training.models.transformer import TransformerConfig
+from resip_training.models.unet import PAPER_UNET, UnetConfig
 
-T = TypeVar("T", BaseConfig, UnetConfig)
+T = TypeVar("T", BaseConfig, UnetConfig, TransformerConfig)
 
 _CLASSES: Final[Mapping[str, tuple[Any, Any]]] = MappingProxyType(
     {"mlp": (MlpConfig, MlpBase), "diffusion": (DiffusionConfig, DiffusionBase), "act": (ActConfig, ActBase)}
@@ -31,7 +32,7 @@ _PAPER_DIFFUSION: Final = DiffusionConfig(
     poses="absolute",
     prediction_horizon=32,
     backbone="unet",
-    unet=UnetConfig(down_dims=(256, 512, 1024), step_embedding_dim=256, kernel_size=5, groups=8),
+    unet=PAPER_UNET,
     diffusion_steps=100,
     inference_steps=4,
     prediction_type="epsilon",
@@ -101,9 +102,17 @@ def config_from_json(values: dict[str, Any]) -> BaseConfig:
     values = dict(values)
     kind = values.pop("kind")
     check_name("kind of base policy", kind, _CLASSES)
-    if "unet" in values:
-        values["unet"] = _restored(UnetConfig, values["unet"])
-    return _restored(_CLASSES[kind][0], values)
+    return _restored(_CLASSES[kind][0], with_networks(values))
+
+
+def with_networks(values: dict[str, Any]) -> dict[str, Any]:
+    """The same JSON values with the architectures of denoisers among them restored; older files may lack some.
+
+    Raises:
+      UnknownNameError: a setting that does not exist here.
+    """
+    kinds: dict[str, Any] = {"unet": UnetConfig, "transformer": TransformerConfig}
+    return {name: _restored(kinds[name], value) if name in kinds else value for name, value in values.items()}
 
 
 def build(config: BaseConfig, inputs: Inputs) -> BasePolicy:

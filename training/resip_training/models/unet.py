@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import torch
 from resip.errors import ResipError
@@ -27,6 +28,10 @@ class UnetConfig:
     step_embedding_dim: int = 64
     kernel_size: int = 5
     groups: int = 8
+
+
+#: Table 4.
+PAPER_UNET: Final = UnetConfig(down_dims=(256, 512, 1024), step_embedding_dim=256, kernel_size=5, groups=8)
 
 
 class ConvBlock(nn.Sequential):
