@@ -457,7 +457,7 @@ class Report(cli.Report):
 
 @dataclass(frozen=True)
 class Export:
-    """Ship a run's policy: one on images as TorchScript with a manifest, one on states as a teacher's folder."""
+    """Ship a run's policy as TorchScript with a manifest; one on states in a folder that is also taken for a run."""
 
     checkpoint: Positional[Path]
     """Folder of a training run."""
