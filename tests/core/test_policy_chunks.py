@@ -14,6 +14,13 @@ def make_chunk(observed_s: float, label: float, n: int = 32) -> Chunk:
     return Chunk(observed_s, np.repeat(label + np.arange(n, dtype=float)[:, None], 10, axis=1))
 
 
+def commanded(executor: ChunkExecutor, time_s: float) -> np.ndarray:
+    """The whole action, where there is one."""
+    action = executor.action_at(time_s)
+    assert action is not None
+    return action
+
+
 def executed(executor: ChunkExecutor, time_s: float) -> float | None:
     action = executor.action_at(time_s)
     return None if action is None else float(action[0])
@@ -132,11 +139,10 @@ def test_a_blended_command_stays_on_the_way_from_chunk_to_chunk_and_ends_at_the_
     executor = ChunkExecutor(blend_steps=blend_steps)
     executor.add(old)
     for i in range(8 + late_steps):
-        np.testing.assert_array_equal(executor.action_at(0.1 * i), old.actions[i])
+        np.testing.assert_array_equal(commanded(executor, 0.1 * i), old.actions[i])
     executor.add(new)
     for i in range(8 + late_steps, 32):
-        command, wanted, former = executor.action_at(0.1 * i), new.actions[i - 8], old.actions[i]
-        assert command is not None
+        command, wanted, former = commanded(executor, 0.1 * i), new.actions[i - 8], old.actions[i]
         k = i - 8 - late_steps + 1
         if k > blend_steps:
             np.testing.assert_array_equal(command, wanted)
@@ -165,7 +171,7 @@ def test_an_old_chunk_that_is_used_up_takes_no_part() -> None:
     executor.add(Chunk(0.0, random_actions(rng, 9)))
     executor.action_at(0.0)
     executor.add(new)
-    np.testing.assert_array_equal(executor.action_at(0.9), new.actions[1])
+    np.testing.assert_array_equal(commanded(executor, 0.9), new.actions[1])
 
 
 def test_a_chunk_that_comes_during_a_blend_goes_on_from_the_blended_command() -> None:
@@ -177,7 +183,7 @@ def test_a_chunk_that_comes_during_a_blend_goes_on_from_the_blended_command() ->
     executor.add(second)
     executor.action_at(0.9)
     executor.add(third)
-    command = executor.action_at(1.0)
+    command = commanded(executor, 1.0)
     blend = blended(first.actions[9:12], second.actions[1:4], 3)  # from 0.9 s on
     np.testing.assert_allclose(command, blended(blend[1:2], third.actions[:1], 3)[0])
 

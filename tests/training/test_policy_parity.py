@@ -1,11 +1,9 @@
 """The same recorded frames through training, the exported module and the node over DDS: the same actions."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from fake_demos import write_demos
 from geometry_msgs.msg import PoseArray
 from resip import rotation, spaces, topics
 from resip.control import panda
@@ -22,9 +20,6 @@ from resip_training.train import load_policy_of, train_images
 from ros_harness import Observer, node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from fake_demos import write_demos
 
 SEED = 3
 ROW = 11
@@ -71,11 +66,12 @@ def trained(run):
     """What the trained policy does under diffusers, with inputs cut as in training."""
     policy, _ = load_policy_of(run / "run")
     demos = DemoSet(run / "demos", images=True)
-    views = []
-    for camera in spaces.CAMERAS:
-        config = getattr(policy.config, camera)
-        views.append(centre_batch(load_views(demos, camera, config), np.array([ROW]), config))
-    return policy.sample(torch.from_numpy(robot_state()[None]), *views, first_noise()).numpy()[0]
+    front, wrist = (_network_input(demos, camera, getattr(policy.config, camera)) for camera in spaces.CAMERAS)
+    return policy.sample(torch.from_numpy(robot_state()[None]), front, wrist, first_noise()).numpy()[0]
+
+
+def _network_input(demos, camera, config):
+    return centre_batch(load_views(demos, camera, config), np.array([ROW]), config)
 
 
 def exported(run, frames):
