@@ -76,10 +76,9 @@ class EagerPolicy:
     ) -> NDArray[np.float64]:
         """Predict a chunk ``(T_p, 10)``."""
         noise = torch.randn(self._shape, generator=self._generator).to(self._device)
-        seen = [
-            self._views[name](self._given(frame)) for name, frame in zip(spaces.CAMERAS, (front, wrist), strict=True)
-        ]
-        return self._policy.sample(self._given(state.astype(np.float32)), *seen, noise)[0].cpu().numpy().astype(float)
+        front_view, wrist_view = self._views["front"](self._given(front)), self._views["wrist"](self._given(wrist))
+        actions = self._policy.sample(self._given(state.astype(np.float32)), front_view, wrist_view, noise)
+        return actions[0].cpu().numpy().astype(np.float64)
 
     def _given(self, array: NDArray[Any]) -> Tensor:
         return torch.from_numpy(array).unsqueeze(0).to(self._device)

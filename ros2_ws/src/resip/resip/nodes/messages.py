@@ -97,14 +97,14 @@ def pose_stamped(pose: spaces.Pose, time_ns: int) -> PoseStamped:
 
 def pose_array(actions: ArrayLike, time_ns: int) -> PoseArray:
     """Fingertip poses of actions ``(n, 10)`` in the base frame; one whose 6D part is no rotation ends the array."""
-    message = PoseArray(header=header(time_ns, spaces.BASE_FRAME))
+    poses = []
     for action in np.asarray(actions):
         try:
             pose = spaces.action_pose(action)
         except ValueError:
             break
-        message.poses.append(pose_msg(pose.position, rotation.quat_from_matrix(pose.matrix)))
-    return message
+        poses.append(pose_msg(pose.position, rotation.quat_from_matrix(pose.matrix)))
+    return PoseArray(header=header(time_ns, spaces.BASE_FRAME), poses=poses)
 
 
 def twist_stamped(twist: ArrayLike, time_ns: int) -> TwistStamped:
