@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from geometry_msgs.msg import PoseStamped
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseArray, PoseStamped
 from resip import spaces, topics
 from resip.control import panda
 from resip.nodes import messages, runtime
@@ -33,10 +34,28 @@ class StayThere(torch.nn.Module):
         return actions
 
 
+class ThinkLong(torch.nn.Module):
+    """Stays where the robot is, after a second or more where the front image is bright."""
+
+    def forward(
+        self, robot_state: torch.Tensor, front: torch.Tensor, wrist: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
+        thought = torch.eye(128)
+        if int(front[0, 0, 0, 0]) > 200:
+            for _ in range(20000):
+                thought = thought @ thought
+        pose = torch.cat([robot_state[:, :9], -thought[:1, :1].expand(robot_state.shape[0], 1)], dim=1)
+        return pose[:, None, :].expand(-1, 32, -1).clone()
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    module = torch.jit.script(StayThere())
+    return write_model(tmp_path_factory.mktemp("model"), StayThere())
+
+
+def write_model(folder, policy):
+    """The folder of an exported policy."""
+    module = torch.jit.script(policy)
     module.save(str(folder / artefact.MODULE_FILE))
     state = panda.robot_state(panda.RESET_RAD, np.zeros(7), 0.06)[None].astype(np.float32)
     golden = {"robot_state": state, "front": FRAME[None], "wrist": FRAME[None], "noise": np.zeros((1, 32, 10), "f4")}
@@ -152,6 +171,55 @@ def test_its_targets_have_the_exact_times_of_the_ticks(policy_node, surroundings
     assert surroundings.status[topics.POLICY_STATUS]["missed_ticks"] == "0"
     assert surroundings.call(topics.POLICY_STOP).success
     assert surroundings.silent()
+
+
+def test_inference_that_takes_long_delays_no_tick(policy_node, surroundings, tmp_path):
+    policy_node(write_model(tmp_path, ThinkLong()))
+    surroundings.pass_time_until(phase="idle")
+    surroundings.frames["front"] = np.full_like(FRAME, 255)
+    surroundings.call(topics.POLICY_START)
+    waited = 0
+    while surroundings.status[topics.POLICY_STATUS].get("chunk") != "1":
+        surroundings.pass_time()
+        waited += 1
+    status = surroundings.status[topics.POLICY_STATUS]
+    assert status["missed_ticks"] == "0"
+    assert int(status["ticks"]) >= waited - 2  # but for the first, in which it was started, and the one on its way
+    assert waited > 5
+    assert float(status["inference_ms"]) > 100
+
+
+def test_the_status_tells_what_each_stage_took_and_how_old_what_is_executed_is(policy_node, surroundings, model):
+    policy_node(model)
+    surroundings.pass_time_until(phase="idle")
+    surroundings.call(topics.POLICY_START)
+    told = []
+    surroundings.node.create_subscription(
+        DiagnosticArray,
+        topics.POLICY_STATUS,
+        lambda message: told.append(messages.diagnostic_values(message)),
+        runtime.STATUS_QOS,
+    )
+    surroundings.pass_time_until(phase="running", chunk="2")
+    for stage in ("preprocess_ms", "inference_ms"):
+        assert [float(status[stage]) > 0 for status in told if status[stage]] == [True, True]  # once a chunk
+    ages_ms = [float(status["execution_age_ms"]) for status in told if status["phase"] == "running"]
+    assert min(ages_ms) < 100 * 8 <= max(ages_ms)  # the first eight actions of a chunk, and then the next chunk's
+
+
+def test_every_chunk_is_published_as_a_plan_of_its_observations_time(policy_node, surroundings, model):
+    surroundings.hear(topics.POLICY_PLAN, PoseArray)
+    policy_node(model)
+    surroundings.pass_time_until(phase="idle")
+    surroundings.call(topics.POLICY_START)
+    surroundings.pass_time_until(phase="running")
+    surroundings.wait_for(lambda: surroundings.seen[topics.POLICY_PLAN], "a plan")
+    plan = surroundings.newest[topics.POLICY_PLAN]
+    assert plan.header.frame_id == spaces.BASE_FRAME
+    assert 0 < messages.stamp_ns(plan.header.stamp) <= surroundings.time_ns
+    assert len(plan.poses) == 32
+    pose = messages.pose_from_msg(plan.poses[-1])
+    np.testing.assert_allclose(pose.position, panda.ee_pose(panda.RESET_RAD).position, atol=1e-6)
 
 
 def test_what_is_not_a_number_stops_it(policy_node, surroundings, model):

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from fake_demos import write_demos
 from resip.errors import ResipError
+from resip.policy.artefact import CARD_FILE, GOLDEN_FILE, MANIFEST_FILE, MODULE_FILE
 from resip_training import runs
 from resip_training.algorithms.state_bc import StateBCConfig
 from resip_training.checkpoints import load_teacher
-from resip_training.export_teacher import CARD_FILE, export_teacher
+from resip_training.export_teacher import export_teacher
 from resip_training.models.mlp import MlpConfig
 from resip_training.runs import Budget
 from resip_training.train import train_bc
@@ -40,7 +41,14 @@ def test_what_is_shipped_is_what_was_trained(run: Path, tmp_path: Path):
     shipped = load_teacher(tmp_path / "teacher")
     assert shipped.sha256() == trained.sha256()
     assert (shipped.task, shipped.randomness) == ("one_leg", "low")
-    assert {f.name for f in (tmp_path / "teacher").iterdir()} == {runs.CONFIG_FILE, runs.BEST_FILE, CARD_FILE}
+    assert {f.name for f in (tmp_path / "teacher").iterdir()} == {
+        runs.CONFIG_FILE,
+        runs.BEST_FILE,
+        CARD_FILE,
+        MODULE_FILE,
+        MANIFEST_FILE,
+        GOLDEN_FILE,
+    }
     card = (tmp_path / "teacher" / CARD_FILE).read_text()
     assert "3 of 4 (30% to 95%)" in card
     assert "7-9, 12" in card

@@ -560,7 +560,7 @@ class Report(cli.Report):
 
 @dataclass(frozen=True)
 class Export:
-    """Ship a run's policy: one on images as TorchScript with a manifest, one on states as a teacher's folder."""
+    """Ship a run's policy as TorchScript with a manifest; one on states in a folder that is also taken for a run."""
 
     checkpoint: Positional[Path]
     """Folder of a training run."""
@@ -647,6 +647,52 @@ class BenchBC:
         from resip_training.bench.bc import bench_bc
 
         bench_bc(self.dataset, self.updates, self.repeats, self.json)
+
+
+@dataclass(frozen=True)
+class BenchPolicy:
+    """Measure an exported policy on images from frames to chunk, beside an eager loop of the same weights."""
+
+    model: Positional[Path] = Path("models/one_leg")
+    """Folder of the exported model."""
+    turns: Count = 200
+    """Turns of each."""
+    threads: Count = 1
+    """Threads that torch computes with."""
+    device: str = "cpu"
+    """Where both compute: cpu or cuda."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Measure and print a table."""
+        from resip_training.bench.policy import bench_policy
+
+        bench_policy(self.model, self.turns, self.threads, self.device, self.json)
+
+
+@dataclass(frozen=True)
+class BenchBlending:
+    """Measure how smooth the command is where one chunk of a policy on images follows another."""
+
+    model: Positional[Path] = Path("models/one_leg")
+    """Folder of a training run or of an exported model."""
+    episodes: Count = 3
+    """Episodes in the training environment whose chunks are recorded."""
+    seed: Natural = 64_000
+    """First seed; the others follow it."""
+    blend_steps: Count = 3
+    """Control steps over which a new chunk takes over."""
+    late_steps: Natural = 1
+    """Control steps from a chunk's observation to its arrival."""
+    json: Path | None = None
+    """Write the figures here as well."""
+
+    def run(self) -> None:
+        """Record, execute both ways and print the jerk."""
+        from resip_training.bench.blending import bench_blending
+
+        bench_blending(self.model, self.episodes, self.seed, self.blend_steps, self.late_steps, self.json)
 
 
 @dataclass(frozen=True)
@@ -744,6 +790,8 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "parity": Parity,
     "bench sim": BenchSim,
     "bench bc": BenchBC,
+    "bench policy": BenchPolicy,
+    "bench blending": BenchBlending,
     "bench gpu": BenchGpu,
     "bench soak": BenchSoak,
     "validate sim": ValidateSim,

@@ -1,10 +1,11 @@
-"""Export a trained policy: TorchScript module, manifest, golden example and model card in one folder."""
+"""Export a trained policy on images: modules, manifest, golden example and model card in one folder."""
 
 from __future__ import annotations
 
-import copy
+import itertools
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -18,8 +19,12 @@ from resip.policy.artefact import (
     FORMAT,
     FORMAT_VERSION,
     GOLDEN_FILE,
+    HALF_FILE,
+    INPUTS,
     MANIFEST_FILE,
     MODULE_FILE,
+    PROGRAM_FILE,
+    Predict,
     file_sha256,
     load_policy,
     read_manifest,
@@ -27,64 +32,19 @@ from resip.policy.artefact import (
 from torch import Tensor, nn
 
 from resip_training.data.store import DemoSet
+from resip_training.exported import ExportedPolicy, half_stored
 from resip_training.model_card import render_card
 from resip_training.models.diffusion_policy import DiffusionPolicy, views
-from resip_training.models.schedule import inference_scheduler
 from resip_training.runs import read_metrics
 from resip_training.train import load_policy_of
 
 MAX_SIZE_BYTES: Final = 20_000_000
 PARITY_TOLERANCE: Final = 1e-4
 
+#: Largest change of an action by weights in float16: position (m), 6D, and the gripper, whose sign alone is executed.
+HALF_TOLERANCE: Final = torch.tensor([1e-4] * 3 + [1e-3] * 6 + [1e-2])
 
-class ExportedPolicy(nn.Module):
-    """Everything between camera pixels and actions, with the DDIM schedule as constants.
-
-    Args:
-      policy: the trained policy; its weights are copied.
-    """
-
-    alpha_now: Tensor
-    alpha_next: Tensor
-
-    def __init__(self, policy: DiffusionPolicy) -> None:
-        super().__init__()
-        self.policy = copy.deepcopy(policy).requires_grad_(False).eval()
-        del self.policy.parts_normalizer  # training only
-        for encoder in (self.policy.encoder.front, self.policy.encoder.wrist):
-            encoder.low_precision = False
-        camera_views = views(policy.config)
-        self.front_view, self.wrist_view = camera_views["front"], camera_views["wrist"]
-        self.predicts_sample = policy.config.prediction_type == "sample"
-        scheduler = inference_scheduler(policy.config)
-        self.steps = [int(step) for step in scheduler.timesteps]
-        alphas = scheduler.alphas_cumprod
-        stride = policy.config.diffusion_steps // policy.config.inference_steps  # as diffusers steps, also when uneven
-        following = [alphas[s - stride] if s >= stride else scheduler.final_alpha_cumprod for s in self.steps]
-        self.register_buffer("alpha_now", torch.stack([alphas[step] for step in self.steps]))
-        self.register_buffer("alpha_next", torch.stack(following))
-
-    def forward(self, robot_state: Tensor, front: Tensor, wrist: Tensor, noise: Tensor) -> Tensor:
-        """Predict actions ``(B, T_p, 10)``; see `resip.policy.artefact` for the inputs."""
-        features = self.policy.encoder(
-            self.policy.normalized_state(robot_state), self.front_view(front), self.wrist_view(wrist)
-        )
-        condition, _ = self.policy.condition(features)
-        chunk = noise
-        for i, step in enumerate(self.steps):
-            output = self.policy.denoiser(chunk, torch.full_like(robot_state[:, 0], step), condition)
-            chunk = self._denoise(chunk, output, self.alpha_now[i], self.alpha_next[i])
-        return self.policy.chunk_normalizer.denormalize(chunk, robot_state)
-
-    def _denoise(self, chunk: Tensor, output: Tensor, alpha: Tensor, alpha_next: Tensor) -> Tensor:
-        """One deterministic DDIM step (Song et al. 2021, eq. 12) with the clean chunk clipped to [-1, 1]."""
-        if self.predicts_sample:
-            clean = output
-            noise = (chunk - alpha.sqrt() * clean) / (1 - alpha).sqrt()
-        else:
-            noise = output
-            clean = (chunk - (1 - alpha).sqrt() * noise) / alpha.sqrt()
-        return alpha_next.sqrt() * clean.clamp(-1, 1) + (1 - alpha_next).sqrt() * noise
+_ORIGINS: Final = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn", "from_node")
 
 
 def export_policy(run: Path, dataset: Path, out: Path, *, threads: int = 1) -> Path:
@@ -111,16 +71,10 @@ def export_policy(run: Path, dataset: Path, out: Path, *, threads: int = 1) -> P
         raise ResipError(f"{dataset} is not the data set that {run} was trained on, or has grown since")
     out.mkdir(parents=True, exist_ok=True)
     golden = _golden_inputs(demos, policy)
-    module = _trace(policy, golden)
-    _check_parity(module, policy, golden)
-    module.save(str(out / MODULE_FILE))
-    with torch.inference_mode():
-        actions = module(*golden.values()).numpy()
-    arrays: dict[str, Any] = {**{name: value.numpy() for name, value in golden.items()}, "actions": actions}
-    np.savez_compressed(out / GOLDEN_FILE, **arrays)
-    _write_manifest(out, _manifest(out, policy, config, read_metrics(run)))
+    files = _write_modules(out, policy, golden)
+    _write_manifest(out, _manifest(out, files, policy, config, read_metrics(run)))
     load_policy(out, threads=threads).warm_up()
-    _check_size(out)
+    check_sizes(out)
     return out
 
 
@@ -143,24 +97,117 @@ def record_evaluation(model: Path, success: Mapping[str, Any], settings: Mapping
     _write_manifest(model, manifest)
 
 
-def _trace(policy: DiffusionPolicy, golden: dict[str, Tensor]) -> torch.jit.ScriptModule:
-    """Trace in float32; the golden inputs are repeated so that the batch is not taken for a constant 1."""
-    module = ExportedPolicy(policy).eval()
-    pair = tuple(value.repeat(2, *[1] * (value.dim() - 1)) for value in golden.values())
+def trace(module: nn.Module, inputs: dict[str, tuple[Tensor, ...]]) -> torch.jit.ScriptModule:
+    """Record methods of a module as TorchScript for batches of any size.
+
+    Args:
+      module: in evaluation mode.
+      inputs: an example of one row for each method; it is repeated, so that the batch is not taken for a constant 1.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        # of what is a constant here; that nothing else became one is checked with other inputs and batches
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # pyright: ignore[reportPrivateImportUsage]
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.trace_module(module, {name: _pair(rows) for name, rows in inputs.items()}, check_trace=False)
+
+
+def _write_modules(out: Path, policy: DiffusionPolicy, golden: dict[str, Tensor]) -> dict[str, dict[str, Any]]:
+    """Write the module in each of its forms, and the golden example; what the manifest says of the forms."""
+    example = tuple(golden[name] for name in INPUTS)
+    exported = ExportedPolicy(policy).eval()
+    module = trace(exported, {"forward": example})
+    _check_parity(module, policy, golden)
     with torch.inference_mode():
-        return torch.jit.freeze(torch.jit.trace(module, pair, check_trace=False))
+        actions = module(*example)
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in {**golden, "actions": actions}.items()}
+    np.savez_compressed(out / GOLDEN_FILE, **arrays)
+    module.save(str(out / MODULE_FILE))
+    files = {MODULE_FILE: _described(out / MODULE_FILE, "TorchScript", "float32", _difference(module, golden, actions))}
+    files[PROGRAM_FILE] = _write_program(out, exported, golden, actions)
+    half = write_half(out, exported, golden, actions)
+    return files if half is None else {**files, HALF_FILE: half}
 
 
-def _check_parity(module: torch.jit.ScriptModule, policy: DiffusionPolicy, golden: dict[str, Tensor]) -> None:
-    """Compare the module with the training policy under diffusers' DDIM, alone and in a batch of three."""
+def _write_program(out: Path, module: nn.Module, golden: dict[str, Tensor], actions: Tensor) -> dict[str, Any]:
+    program = _export_program(module, tuple(golden[name] for name in INPUTS))
+    difference = _difference(program.module(), golden, actions)
+    _check_difference(PROGRAM_FILE, difference)
+    torch.export.save(program, out / PROGRAM_FILE)
+    return _described(out / PROGRAM_FILE, "torch.export", "float32", difference)
+
+
+def write_half(out: Path, module: nn.Module, golden: dict[str, Tensor], actions: Tensor) -> dict[str, Any] | None:
+    """Write a module with its weights in float16, if they are good enough for its golden actions.
+
+    Returns:
+      What the manifest says of the file; None where it was not written, which is said.
+    """
+    half = trace(half_stored(module), {"forward": tuple(golden[name] for name in INPUTS)})
+    difference = _difference(half, golden, actions)
+    if bool((difference > HALF_TOLERANCE).any()):
+        (out / HALF_FILE).unlink(missing_ok=True)
+        print(
+            f"{HALF_FILE} is not written: weights in float16 move the golden actions by {float(difference.max()):.2g}"
+        )
+        return None
+    half.save(str(out / HALF_FILE))
+    return _described(out / HALF_FILE, "TorchScript", "float16, computed in float32", difference)
+
+
+def _export_program(module: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    """A program for batches of any size, without what only tells of this machine and this run of the export."""
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(module, _pair(example), dynamic_shapes=tuple({0: batch} for _ in example))
+    program.example_inputs = None
+    graphs = [part.graph for part in program.graph_module.modules() if isinstance(part, torch.fx.GraphModule)]
+    for node in itertools.chain.from_iterable(graph.nodes for graph in graphs):
+        for name in _ORIGINS:
+            node.meta.pop(name, None)
+    return program
+
+
+def _pair(rows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(_repeated(row, 2) for row in rows)
+
+
+def _repeated(row: Tensor, copies: int) -> Tensor:
+    return row.repeat(copies, *[1] * (row.dim() - 1))
+
+
+def _check_parity(module: Predict, policy: DiffusionPolicy, golden: dict[str, Tensor]) -> None:
+    """Compare the module with the training policy under diffusers' DDIM."""
     camera_views = views(policy.config)
+    state, front, wrist, noise = (golden[name] for name in INPUTS)
+    wanted = policy.sample(state, camera_views["front"](front), camera_views["wrist"](wrist), noise)
+    _check_difference(MODULE_FILE, _difference(module, golden, wanted))
+
+
+def _difference(module: Callable[..., Tensor], golden: dict[str, Tensor], wanted: Tensor) -> Tensor:
+    """Largest difference ``(10,)`` of a module's actions from the wanted ones, alone and in a batch of three."""
+    differences = []
     for copies in (1, 3):
-        state, front, wrist, noise = (value.repeat(copies, *[1] * (value.dim() - 1)) for value in golden.values())
-        wanted = policy.sample(state, camera_views["front"](front), camera_views["wrist"](wrist), noise)
         with torch.inference_mode():
-            worst = float((module(state, front, wrist, noise) - wanted).abs().max())
-        if not worst <= PARITY_TOLERANCE:
-            raise ResipError(f"the exported module is {worst:.2g} off the trained policy: it is not written")
+            actions = module(*(_repeated(golden[name], copies) for name in INPUTS))
+        differences.append((actions - wanted).abs().flatten(0, 1).amax(dim=0))
+    return torch.stack(differences).amax(dim=0)
+
+
+def _check_difference(name: str, difference: Tensor) -> None:
+    worst = float(difference.max())
+    if not worst <= PARITY_TOLERANCE:
+        raise ResipError(
+            f"{name} is {worst:.2g} off the trained policy (allowed {PARITY_TOLERANCE}): it is not exported"
+        )
+
+
+def _described(path: Path, form: str, weights: str, difference: Tensor) -> dict[str, Any]:
+    """What the manifest says of a file; its difference is from the golden actions."""
+    by_kind = {
+        "position_m": float(difference[spaces.ACTION_POSITION].max()),
+        "rot6d": float(difference[spaces.ACTION_ROT6D].max()),
+        "gripper": float(difference[spaces.ACTION_GRIPPER].max()),
+    }
+    return {"form": form, "weights": weights, "bytes": path.stat().st_size, "difference": by_kind}
 
 
 def _golden_inputs(demos: DemoSet, policy: DiffusionPolicy) -> dict[str, Tensor]:
@@ -172,7 +219,13 @@ def _golden_inputs(demos: DemoSet, policy: DiffusionPolicy) -> dict[str, Tensor]
     return {"robot_state": torch.from_numpy(demos.robot_state[row : row + 1]), **frames, "noise": noise}
 
 
-def _manifest(out: Path, policy: DiffusionPolicy, config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+def _manifest(
+    out: Path,
+    files: dict[str, dict[str, Any]],
+    policy: DiffusionPolicy,
+    config: dict[str, Any],
+    metrics: dict[str, Any],
+) -> dict[str, Any]:
     image = ["B", spaces.IMAGE_HEIGHT, spaces.IMAGE_WIDTH, 3]
     chunk = ["B", policy.config.prediction_horizon, spaces.ACTION_DIM]
     return {
@@ -180,7 +233,8 @@ def _manifest(out: Path, policy: DiffusionPolicy, config: dict[str, Any], metric
         "format_version": FORMAT_VERSION,
         "task": config["data"]["provenance"]["task"],
         "contract": spaces.contract("image"),
-        "sha256": {name: file_sha256(out / name) for name in (MODULE_FILE, GOLDEN_FILE)},
+        "sha256": {name: file_sha256(out / name) for name in (*files, GOLDEN_FILE)},
+        "files": files,
         "inputs": {
             "robot_state": {"shape": ["B", spaces.STATE_DIM], "type": "float32"},
             "front": {"shape": image, "type": "uint8"},
@@ -206,7 +260,13 @@ def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
     (out / CARD_FILE).write_text(render_card(manifest))
 
 
-def _check_size(out: Path) -> None:
-    size = sum((out / name).stat().st_size for name in (MODULE_FILE, GOLDEN_FILE, MANIFEST_FILE, CARD_FILE))
-    if size > MAX_SIZE_BYTES:
-        raise ResipError(f"{out} is {size / 1e6:.1f} MB, more than {MAX_SIZE_BYTES / 1e6:.0f}: train a smaller policy")
+def check_sizes(out: Path) -> None:
+    """Refuse files that no repository should hold.
+
+    Raises:
+      ResipError: a file is too large.
+    """
+    for path in sorted(out.iterdir()):
+        if path.stat().st_size > MAX_SIZE_BYTES:
+            size = f"{path.stat().st_size / 1e6:.1f} MB"
+            raise ResipError(f"{path} has {size}, more than {MAX_SIZE_BYTES / 1e6:.0f}: train a smaller policy")

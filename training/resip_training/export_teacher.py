@@ -1,20 +1,38 @@
-"""Ship a policy on states, a base or what was learned on one, as a folder that any command takes for a run."""
+"""Ship a policy on states, a base or what was learned on one, as a folder that any command takes for a run.
+
+Beside the run's weights there is the same policy as TorchScript, see `resip.policy.artefact`.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import torch
+from resip import spaces
 from resip.errors import ResipError
+from resip.policy.artefact import (
+    CARD_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    GOLDEN_FILE,
+    MANIFEST_FILE,
+    MODULE_FILE,
+    file_sha256,
+)
+from torch import Tensor
 
 from resip_training.checkpoints import Teacher, load_teacher
+from resip_training.export import PARITY_TOLERANCE, check_sizes, trace
+from resip_training.exported import ExportedTeacher
 from resip_training.model_card import ranges
 from resip_training.runs import BEST_FILE, CONFIG_FILE, best_step, read_config, read_metrics, save_tensors, write_text
 
-CARD_FILE: Final = "README.md"
-MAX_SIZE_BYTES: Final = 20_000_000
+_GOLDEN_SEEDS: Final = (0, 1, 2)  # of three observations; the module is recorded on the first, compared on all
 
 _CARD: Final = """\
 # {task}: teacher on states
@@ -25,6 +43,12 @@ Made by `resip export`; `config.json` holds the contract, the data and every set
 
     resip evaluate models/{name} --episodes 200
     resip play {task} --agent models/{name}{show}
+
+`{module}` is the same policy as TorchScript, which needs only torch; `{manifest}` describes it, `{golden}` holds an
+example of both methods:
+
+    chunk = module.chunk(robot_state, part_poses, noise)                # every {horizon} steps
+    action = module.correct(robot_state, part_poses, chunk[:, step])    # at every step
 
 ## Data
 
@@ -73,8 +97,7 @@ def export_teacher(run: Path, out: Path, evaluations: Sequence[Path] = ()) -> No
     prefix = "average." if config["algorithm"] == "bc" else ""
     weights = {prefix + name.removeprefix("base.") if prefix else name: t for name, t in teacher.weights.items()}
     save_tensors(out / BEST_FILE, weights, {})
-    if (out / BEST_FILE).stat().st_size > MAX_SIZE_BYTES:
-        raise ResipError(f"{out} is more than {MAX_SIZE_BYTES / 1e6:.0f} MB: train a smaller policy")
+    _write_module(out, teacher)
     shipped = {
         **config,
         "sha256": teacher.sha256(),
@@ -84,7 +107,84 @@ def export_teacher(run: Path, out: Path, evaluations: Sequence[Path] = ()) -> No
     }
     write_text(out / CONFIG_FILE, json.dumps(shipped, indent=2) + "\n")
     write_text(out / CARD_FILE, _card(out.name, teacher, shipped))
+    check_sizes(out)
     print(f"{out}: {teacher.task}, {(out / BEST_FILE).stat().st_size / 1e6:.1f} MB, {len(measured)} evaluations")
+
+
+def _write_module(out: Path, teacher: Teacher) -> None:
+    """Write the policy as TorchScript, with a golden example of both methods and the manifest.
+
+    Raises:
+      ResipError: the module differs from the trained policy.
+    """
+    example = _golden_inputs(teacher)
+    state, parts = example["robot_state"], example["part_poses"]
+    planner = teacher.planner or teacher.policy
+    planned = planner.sample(torch.cat([state, parts], dim=-1), example["noise"])
+    example["base_action"] = planned[:, 0]
+    recorded = {name: value[:1] for name, value in example.items()}
+    seen = (recorded["robot_state"], recorded["part_poses"])
+    inputs = {"chunk": (*seen, recorded["noise"]), "correct": (*seen, recorded["base_action"])}
+    module = trace(ExportedTeacher(teacher).eval(), inputs)
+    with torch.inference_mode():
+        actions = module.chunk(state, parts, example["noise"])
+        action = module.correct(state, parts, example["base_action"])
+    _check_parity(out, {"chunk": actions - planned, "correct": action - _executed(teacher, example)})
+    module.save(str(out / MODULE_FILE))
+    tensors = {**example, "actions": actions, "action": action}
+    arrays: dict[str, Any] = {name: value.numpy() for name, value in tensors.items()}
+    np.savez_compressed(out / GOLDEN_FILE, **arrays)
+    write_text(out / MANIFEST_FILE, json.dumps(_manifest(out, teacher), indent=2) + "\n")
+
+
+def _golden_inputs(teacher: Teacher) -> dict[str, Tensor]:
+    """Observations from the middle of what was trained on, and the noise that an agent has in these episodes."""
+    limits, shape = teacher.policy.observe.normalizer, teacher.policy.noise_shape
+    generators = [torch.Generator().manual_seed(seed) for seed in _GOLDEN_SEEDS]
+    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    spread = torch.stack([torch.rand(len(limits.centre), generator=generator) - 0.5 for generator in generators])
+    observation = limits.centre + spread * limits.half_range
+    state, parts = observation.split([spaces.STATE_DIM, len(limits.centre) - spaces.STATE_DIM], dim=-1)
+    return {"robot_state": state, "part_poses": parts, "noise": noise}
+
+
+def _executed(teacher: Teacher, example: dict[str, Tensor]) -> Tensor:
+    """What the agent of training, evaluation and rollouts does first, ``(n, 10)``."""
+    agent = teacher.agent(len(_GOLDEN_SEEDS))
+    agent.start(np.ones(len(_GOLDEN_SEEDS), dtype=bool), _GOLDEN_SEEDS)
+    return agent.act(torch.cat([example["robot_state"], example["part_poses"]], dim=-1))
+
+
+def _check_parity(out: Path, differences: dict[str, Tensor]) -> None:
+    for method, difference in differences.items():
+        worst = float(difference.abs().max())
+        if not worst <= PARITY_TOLERANCE:
+            raise ResipError(
+                f"{out}: {method} of the module is {worst:.2g} off the trained policy (allowed {PARITY_TOLERANCE}): "
+                "it is not exported"
+            )
+
+
+def _manifest(out: Path, teacher: Teacher) -> dict[str, Any]:
+    policy = teacher.policy
+    chunk, action = ["B", *policy.noise_shape], ["B", spaces.ACTION_DIM]
+    parts_dim = policy.observe.inputs.observation_dim - spaces.STATE_DIM
+    seen = {"robot_state": ["B", spaces.STATE_DIM], "part_poses": ["B", parts_dim]}
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "task": teacher.task,
+        "contract": spaces.contract("state"),
+        "sha256": {name: file_sha256(out / name) for name in (MODULE_FILE, GOLDEN_FILE)},
+        "weights_sha256": teacher.sha256(),
+        "acts": teacher.learned or "base alone",
+        "methods": {  # all numbers are float32; the noise is standard normal
+            "chunk": {"inputs": {**seen, "noise": chunk}, "outputs": {"actions": chunk}},
+            "correct": {"inputs": {**seen, "base_action": action}, "outputs": {"action": action}},
+        },
+        "horizons": {"observation": 1, "prediction": policy.prediction_horizon, "action": policy.action_horizon},
+        "software": {"export_torch": version("torch")},
+    }
 
 
 def _card(name: str, teacher: Teacher, config: dict[str, Any]) -> str:
@@ -95,6 +195,10 @@ def _card(name: str, teacher: Teacher, config: dict[str, Any]) -> str:
         acts=teacher.learned or "base alone",
         show=" --show-residual" if teacher.residual is not None else "",
         weights=BEST_FILE,
+        module=MODULE_FILE,
+        manifest=MANIFEST_FILE,
+        golden=GOLDEN_FILE,
+        horizon=teacher.policy.action_horizon,
         randomness=teacher.randomness,
         data=_data(config, teacher.randomness),
         algorithm=config["algorithm"],

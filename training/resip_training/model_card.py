@@ -19,7 +19,7 @@ Made by `resip export`; `manifest.json` holds the contract, the hashes and every
     actions = policy.chunk(state, front, wrist)   # ({prediction}, 10)
 
 `policy.pt` is TorchScript and needs only torch. Cropping, normalisation and the {steps}-step DDIM loop are inside.
-
+{files}
 ## Data
 
 {n_demonstrations} demonstrations ({n_steps} steps at {control_hz:g} Hz) by the {source}, {randomness} randomness,
@@ -58,6 +58,7 @@ def render_card(manifest: dict[str, Any]) -> str:
         width=contract["image"]["width"],
         height=contract["image"]["height"],
         steps=manifest["sampler"]["steps"],
+        files=_files(manifest.get("files", {})),  # older models had no choice
         n_demonstrations=data["n_demonstrations"],
         n_steps=data["n_steps"],
         source=data["provenance"]["source"],
@@ -74,6 +75,18 @@ def render_card(manifest: dict[str, Any]) -> str:
         position_error="an unknown distance" if error is None else f"{error:.1f} mm",
         evaluation=_evaluation(manifest["evaluation"]),
     )
+
+
+def _files(files: dict[str, dict[str, Any]]) -> str:
+    if not files:
+        return ""
+    rows = [
+        f"| `{name}` | {file['form']} | {file['weights']} | {file['bytes'] / 1e6:.1f} MB "
+        f"| {1e3 * file['difference']['position_m']:.2g} mm |"
+        for name, file in files.items()
+    ]
+    heading = "| file | form | weights | size | difference in position |"
+    return "\n" + "\n".join([heading, "|---|---|---|---|---|", *rows]) + "\n"
 
 
 def _copies(simulator: dict[str, Any]) -> str:

@@ -102,7 +102,7 @@ class ChunkDecoder(nn.Module):
         if self.relations is not None:
             seen.append(self.relations(relations).unsqueeze(1))
         memory = self.encoder(torch.cat(seen, dim=1) + self.roles)
-        return self.output(self.decoder(self.queries.expand(len(features), -1, -1), memory))
+        return self.output(self.decoder(self.queries.expand(features.shape[0], -1, -1), memory))
 
 
 class ActBase(BasePolicy):
@@ -137,7 +137,7 @@ class ActBase(BasePolicy):
 
     def predict(self, features: Tensor, noise: Tensor) -> Tensor:
         """The chunk in the mean style; there is no noise in it."""
-        return self.decoder(features, features.new_zeros(len(features), self.config.latent_dim))
+        return self.decoder(features, features.new_zeros(features.shape[0], self.config.latent_dim))
 
 
 def _encoder(config: ActConfig) -> nn.TransformerEncoder:

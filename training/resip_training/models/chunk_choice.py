@@ -74,7 +74,7 @@ class BestOfSamples:
         )
         values = self._of_each(self._critic, observation, chunks[:, :, : self.action_horizon])
         best = values.argmax(dim=1)
-        return chunks[torch.arange(len(chunks), device=self.device), best]
+        return torch.take_along_dim(chunks, best[:, None, None, None], dim=1).squeeze(1)
 
     @staticmethod
     def _of_each(function: Callable[[Tensor, Tensor], Tensor], observation: Tensor, per_sample: Tensor) -> Tensor:

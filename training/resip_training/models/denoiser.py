@@ -36,9 +36,9 @@ class FilmBlock(nn.Module):
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Keep the shape ``(B, width)``; the condition is ``(B, condition_dim)``."""
-        scale, shift = self.film(condition).chunk(2, dim=-1)
+    def forward(self, x: Tensor, film: Tensor) -> Tensor:
+        """Keep the shape ``(B, width)``; ``film`` is what the layer of that name makes of the condition."""
+        scale, shift = film.chunk(2, dim=-1)
         hidden = self.norm(x) * (1 + scale) + shift
         return x + self.second(torch.nn.functional.silu(self.first(hidden)))
 
@@ -68,8 +68,19 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy: Tensor, step: Tensor, features: Tensor) -> Tensor:
         """Predict ``(B, T, A)`` from noisy chunks ``(B, T, A)``, steps ``(B,)`` and features ``(B, C)``."""
+        return self.denoise(noisy, self.films(step, features))
+
+    def films(self, step: Tensor, features: Tensor) -> list[Tensor]:
+        """All that steps ``(B,)`` and features ``(B, C)`` decide: ``(B, 2 * width)`` for each block.
+
+        No chunk is needed for it: at run time it is computed for all steps of the process at once.
+        """
         condition = self.condition(torch.cat([features, self.time(step)], dim=-1))
+        return [block.get_submodule("film")(condition) for block in self.blocks]
+
+    def denoise(self, noisy: Tensor, films: list[Tensor]) -> Tensor:
+        """Predict ``(B, T, A)`` from noisy chunks ``(B, T, A)`` and their `films`."""
         hidden = self.input(noisy.flatten(1))
-        for block in self.blocks:
-            hidden = block(hidden, condition)
+        for block, film in zip(self.blocks, films, strict=True):
+            hidden = block(hidden, film)
         return self.output(hidden).reshape(-1, self.horizon, self.action_dim)

@@ -144,7 +144,7 @@ class GoalError(nn.Module):
         offset = (frame @ (other[:, :3] - base[:, :3]).unsqueeze(-1)).squeeze(-1)
         errors = offset.unsqueeze(1) - self.positions
         nearest = errors.norm(dim=-1).argmin(dim=-1)
-        error = errors[torch.arange(len(errors), device=errors.device), nearest]
+        error = torch.take_along_dim(errors, nearest[:, None, None], dim=1).squeeze(1)
         turn = self.matrix.T @ frame @ torch.as_tensor(rotation.matrix_from_quat(other[:, 3:]))
         skew = (turn - turn.transpose(-1, -2)) / 2  # of the rotation's axis, times its sine
         lean = torch.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], dim=-1)

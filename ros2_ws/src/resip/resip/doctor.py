@@ -204,7 +204,7 @@ def check_models(folder: Path) -> Finding:
     if not found:
         return Finding(Status.BROKEN, f"no model under {folder.resolve()}", "run in the repository, or give --models")
     for model in found:
-        works, detail = _probe(f"from resip.policy.artefact import load_policy; load_policy({str(model)!r})")
+        works, detail = _probe(f"from resip.policy import artefact; artefact.check_model({str(model)!r})")
         if not works:
             return Finding(Status.BROKEN, detail.partition("ResipError: ")[2] or detail, "restore the model's folder")
     return Finding(Status.OK, ", ".join(model.name for model in found))

@@ -14,6 +14,7 @@ ROBOT_STATUS: Final = "/robot/status"
 TARGET_POSE: Final = "/policy/target_pose"
 TARGET_GRIPPER: Final = "/policy/target_gripper"
 POLICY_STATUS: Final = "/policy/status"
+POLICY_PLAN: Final = "/policy/plan"
 
 JOINT_COMMAND: Final = "/command/joints"
 IK_STATUS: Final = "/command/status"

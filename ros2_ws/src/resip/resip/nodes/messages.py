@@ -12,7 +12,7 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Pose as PoseMsg
-from geometry_msgs.msg import PoseStamped, TwistStamped
+from geometry_msgs.msg import PoseArray, PoseStamped, TwistStamped
 from numpy.typing import ArrayLike, NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
@@ -93,6 +93,18 @@ def pose_stamped(pose: spaces.Pose, time_ns: int) -> PoseStamped:
         header=header(time_ns, spaces.BASE_FRAME),
         pose=pose_msg(pose.position, rotation.quat_from_matrix(pose.matrix)),
     )
+
+
+def pose_array(actions: ArrayLike, time_ns: int) -> PoseArray:
+    """Fingertip poses of actions ``(n, 10)`` in the base frame; one whose 6D part is no rotation ends the array."""
+    poses = []
+    for action in np.asarray(actions):
+        try:
+            pose = spaces.action_pose(action)
+        except ValueError:
+            break
+        poses.append(pose_msg(pose.position, rotation.quat_from_matrix(pose.matrix)))
+    return PoseArray(header=header(time_ns, spaces.BASE_FRAME), poses=poses)
 
 
 def twist_stamped(twist: ArrayLike, time_ns: int) -> TwistStamped:

@@ -2,9 +2,10 @@
 
 Inference runs in a worker thread on the newest observation whose images and state belong together; the next
 chunk is asked for while the present one still has actions. Actions are executed by their time stamp, so one
-that comes late is skipped. Nothing to execute is a hold: the node publishes no target, and those downstream
-hold. An unsound action (see ``limits.check_action``) or an unsound input stops the policy until
-``/policy/start`` is called again.
+that comes late is skipped; the command goes over to a new chunk within ``blend_steps`` ticks. Every chunk is
+published as a plan, stamped with its observation's time. Nothing to execute is a hold: the node publishes no
+target, and those downstream hold. An unsound action (see ``limits.check_action``) or an unsound input stops the
+policy until ``/policy/start`` is called again.
 
 Phases: ``idle``, ``waiting`` (for the first chunk), ``running``, ``holding`` (until a new chunk comes),
 ``stopped`` (with a reason), ``finished`` (a replay at its end).
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseArray, PoseStamped
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
@@ -44,9 +45,9 @@ Array = NDArray[np.float64]
 class _Inference:
     """A chunk from the worker, and what it took."""
 
-    observed_s: float
-    actions: Array
-    duration_ms: float
+    chunk: Chunk
+    preprocess_ms: float
+    inference_ms: float
 
 
 class PolicyNode(runtime.ResipNode):
@@ -57,6 +58,8 @@ class PolicyNode(runtime.ResipNode):
         name = self.parameter("policy", "models/one_leg", "Folder of an exported policy, or replay:PATH.npz")
         self._seed = self.parameter("seed", 0, "Seed of the policy's noise", (0, 2**31 - 1))
         threads = self.parameter("threads", 1, "Threads that inference may use", (1, 64))
+        device = self.parameter("device", "cpu", "Where inference runs: cpu or cuda")
+        blend_steps = self.parameter("blend_steps", 3, "Ticks over which a new chunk takes over; 0: at once", (0, 8))
         skew_s = self.parameter("max_skew_s", 0.05, "Largest distance in time within an observation (s)", (0.0, 0.5))
         age_s = self.parameter("max_observation_age_s", 0.3, "Oldest observation used (s)", (0.05, 2.0))
         self._policy: Policy | None = None
@@ -65,12 +68,12 @@ class PolicyNode(runtime.ResipNode):
             self._recorded = load_actions(name.removeprefix(REPLAY_PREFIX))
             horizon = len(self._recorded)
         else:
-            self._policy = _load(name, self._seed, threads)
+            self._policy = _load(name, self._seed, threads, device)
             horizon = self._policy.action_horizon
         self._model = _describe(name, self._policy)
         self._streams = (*spaces.CAMERAS, STATE) if self._policy else (STATE,)
         self._inputs = Synchroniser(self._streams, skew_s, age_s)
-        self._chunks = ChunkExecutor(horizon)
+        self._chunks = ChunkExecutor(horizon, blend_steps)
         self._worker = ThreadPoolExecutor(1)
         self._limits = Limits()
         self._begin()
@@ -82,7 +85,7 @@ class PolicyNode(runtime.ResipNode):
         self._phase, self._reason = phase, reason
         self._chunks.reset()
         self._previous: spaces.Pose | None = None
-        self._inference_ms: float | None = None
+        self._inference: _Inference | None = None  # that ended in this tick
 
     def _begin(self) -> None:
         """Count from nothing, and wait for the first chunk."""
@@ -93,6 +96,7 @@ class PolicyNode(runtime.ResipNode):
     def _connect(self) -> None:
         self._target_pose = self.create_publisher(PoseStamped, topics.TARGET_POSE, self.command_qos())
         self._target_gripper = self.create_publisher(JointState, topics.TARGET_GRIPPER, self.command_qos())
+        self._plan = self.create_publisher(PoseArray, topics.POLICY_PLAN, runtime.STATUS_QOS)
         self.create_subscription(JointState, topics.JOINT_STATES, self._hear(STATE), runtime.SENSOR_QOS)
         if self._policy is not None:
             for camera in spaces.CAMERAS:
@@ -148,17 +152,17 @@ class PolicyNode(runtime.ResipNode):
             self._hold(problem or "the chunk is used up and the next one is not ready")
 
     def _collect(self) -> None:
-        self._inference_ms = None
+        self._inference = None
         if self._pending is None or not self._pending.done():
             return
-        result = self._pending.result()
-        self._pending = None
-        self._inference_ms = result.duration_ms
-        self._take(Chunk(result.observed_s, result.actions))
+        pending, self._pending = self._pending, None
+        self._inference = pending.result()
+        self._take(self._inference.chunk)
 
     def _take(self, chunk: Chunk) -> None:
         self._n_chunks += 1
         self._chunks.add(chunk)
+        self._plan.publish(messages.pose_array(chunk.actions, round(chunk.observed_s * messages.NS_PER_S)))
 
     def _request(self, now_s: float) -> str:
         """Have the next chunk computed if it is due; or say why that cannot be."""
@@ -200,7 +204,9 @@ class PolicyNode(runtime.ResipNode):
         self._idle("stopped", reason)
 
     def _publish_status(self, tick: runtime.Tick, latency_ms: float) -> None:
-        age_s = self._inputs.age_s(tick.time_ns * 1e-9)
+        now_s = tick.time_ns * 1e-9
+        age_s = self._inputs.age_s(now_s)
+        executed_s = self._chunks.observed_at(now_s) if self._phase == "running" else None
         values = {
             "phase": self._phase,
             "ticks": self._ticks,
@@ -208,7 +214,9 @@ class PolicyNode(runtime.ResipNode):
             "chunk": self._n_chunks,
             "latency_ms": latency_ms,
             "observation_age_ms": "" if age_s is None else age_s * 1e3,
-            "inference_ms": "" if self._inference_ms is None else self._inference_ms,
+            "execution_age_ms": "" if executed_s is None else (now_s - executed_s) * 1e3,
+            "preprocess_ms": "" if self._inference is None else self._inference.preprocess_ms,
+            "inference_ms": "" if self._inference is None else self._inference.inference_ms,
             "reason": self._reason,
             **self._model,
         }
@@ -225,17 +233,21 @@ class PolicyNode(runtime.ResipNode):
         width_m = float(q[panda.DOF :].sum())
         state = panda.robot_state(q[: panda.DOF], qd[: panda.DOF], width_m)
         images = [messages.image_pixels(moment.samples[name], topics.image(name)) for name in spaces.CAMERAS]
+        prepared_s = time.perf_counter()
         try:
             actions = self._policy.chunk(state, *images)
         except RuntimeError as error:  # torch's only kind
             raise ResipError(f"inference failed: {str(error).strip().splitlines()[-1]}") from error
-        return _Inference(moment.time_s, actions, (time.perf_counter() - started_s) * 1e3)
+        predicted_s = time.perf_counter()
+        return _Inference(
+            Chunk(moment.time_s, actions), (prepared_s - started_s) * 1e3, (predicted_s - prepared_s) * 1e3
+        )
 
 
-def _load(folder: str, seed: int, threads: int) -> Policy:
+def _load(folder: str, seed: int, threads: int, device: str) -> Policy:
     from resip.policy.artefact import load_policy  # needs torch
 
-    policy = load_policy(Path(folder), seed=seed, threads=threads)
+    policy = load_policy(Path(folder), seed=seed, threads=threads, device=device)
     policy.warm_up()
     return policy
 

@@ -4,6 +4,13 @@ A chunk predicted from an observation taken at ``observed_s`` holds one action a
 belongs to ``observed_s + i * period_s``. Inference takes time, so a chunk arrives when its first actions
 are already past; they are skipped, never executed late. Until a newer chunk arrives the present one goes
 on, to its last action and not beyond.
+
+Two chunks disagree about the same moment, so a change from one to the next is a step of the command. It can be
+spread over a few ticks (`blended`): at each of them the command lies between what both chunks want at that time.
+That is the simplest of the ways in use. ACT's temporal ensembling (arXiv 2304.13705) averages all chunks at every
+tick, and has to predict at every tick; real-time chunking (arXiv 2506.07339) lets the new chunk begin with the rest
+of the old one, and has to take part in its denoising. A mean of two chunks that want different things is something
+that neither wants: the blend is kept short.
 """
 
 from __future__ import annotations
@@ -13,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resip import spaces
+from resip import rotation, spaces
 from resip.errors import ResipError
 
 Array = NDArray[np.float64]
@@ -49,19 +56,22 @@ class ChunkExecutor:
     Args:
       execute_steps: actions after which a newer chunk is asked for (the paper's T_a); the chunk's
         further actions bridge the time that its successor takes to compute.
+      blend_steps: actions over which the command goes over to a newer chunk; 0 to go over at once.
       period_s: time between two actions.
     """
 
-    def __init__(self, execute_steps: int = 8, period_s: float = spaces.CONTROL_PERIOD_S) -> None:
-        if execute_steps < 1 or period_s <= 0:
-            raise ValueError("execute_steps must be at least 1 and period_s positive")
-        self._execute_steps = execute_steps
+    def __init__(self, execute_steps: int = 8, blend_steps: int = 0, period_s: float = spaces.CONTROL_PERIOD_S) -> None:
+        if execute_steps < 1 or blend_steps < 0 or period_s <= 0:
+            raise ValueError("execute_steps must be at least 1, blend_steps not negative and period_s positive")
+        self._execute_steps, self._blend_steps = execute_steps, blend_steps
         self._period_s = period_s
         self._chunks: list[Chunk] = []  # by rising observation time
+        self._present: Chunk | None = None  # what was executed last
 
     def reset(self) -> None:
         """Forget every chunk, at the start and at the stop of an episode."""
         self._chunks.clear()
+        self._present = None
 
     def add(self, chunk: Chunk) -> None:
         """Take a new chunk; of two with one observation time the later added counts."""
@@ -83,10 +93,57 @@ class ChunkExecutor:
         n_begun = sum(self._step(chunk, time_s) >= 0 for chunk in self._chunks)
         if n_begun == 0:
             return None
-        self._chunks = self._chunks[n_begun - 1 :]  # what a newer chunk has replaced is never needed again
-        step = self._step(self._chunks[0], time_s)
-        return self._chunks[0].actions[step].copy() if step < len(self._chunks[0].actions) else None
+        newest, waiting = self._chunks[n_begun - 1], self._chunks[n_begun:]
+        if self._present is not None and newest.observed_s > self._present.observed_s:
+            newest = self._taken_over(self._present, newest, time_s)
+        self._present, self._chunks = newest, [newest, *waiting]  # what it has replaced is never needed again
+        step = self._step(newest, time_s)
+        return newest.actions[step].copy() if step < len(newest.actions) else None
+
+    def observed_at(self, time_s: float) -> float | None:
+        """When what `action_at` gave for ``time_s`` was observed (s); None where it gave nothing."""
+        if self._present is None or self._step(self._present, time_s) >= len(self._present.actions):
+            return None
+        return self._present.observed_s
+
+    def _taken_over(self, old: Chunk, new: Chunk, time_s: float) -> Chunk:
+        """The new chunk, from ``time_s`` on blended with what was executed until then."""
+        first_old, first_new = self._step(old, time_s), self._step(new, time_s)
+        n = max(0, min(self._blend_steps, len(old.actions) - first_old, len(new.actions) - first_new))
+        actions = new.actions.copy()
+        actions[first_new : first_new + n] = blended(
+            old.actions[first_old : first_old + n], actions[first_new : first_new + n], self._blend_steps
+        )
+        return Chunk(new.observed_s, actions)
 
     def _step(self, chunk: Chunk, time_s: float) -> int:
         """Number of the chunk's action that is nearest in time; negative before, past the end after."""
         return round((time_s - chunk.observed_s) / self._period_s)
+
+
+def blended(old: Array, new: Array, steps: int) -> Array:
+    """Go over from one row of actions to another of the same times: the k-th is k / (steps + 1) of the way, from 1 on.
+
+    Positions go along the line between the two, rotations along the shortest arc; the gripper does at once what the
+    new actions say. A rotation that is none (see ``spaces.action_pose``) stays as it is in the new actions, for the
+    policy's limits to find.
+
+    Args:
+      old: ``(n, 10)``.
+      new: ``(n, 10)``.
+      steps: of a whole blend, at least ``n``.
+
+    Returns:
+      ``(n, 10)``.
+    """
+    fractions = np.arange(1, len(new) + 1) / (steps + 1)
+    actions = new.copy()
+    for action, before, fraction in zip(actions, old, fractions, strict=True):
+        try:
+            start, end = spaces.action_pose(before), spaces.action_pose(action)
+        except ValueError:
+            continue
+        position = start.position + fraction * (end.position - start.position)
+        matrix = rotation.interpolate(start.matrix, end.matrix, fraction)
+        action[:] = spaces.pack_action(position, matrix, action[spaces.ACTION_GRIPPER.start])
+    return actions

@@ -22,6 +22,8 @@ LATENCIES: Final = {
     **{f"image_{camera}": f"{camera} image: taken to recorded" for camera in spaces.CAMERAS},
     "robot_state": "robot state: sampled to recorded",
     "policy_observation_age": "age of the observation at the tick",
+    "policy_execution_age": "age of the observation that an executed action was predicted from",
+    "policy_preprocess": "images and state into the policy's input (wall time)",
     "policy_inference": "inference of a chunk (wall time)",
     "policy_latency": "work of a policy tick (wall time)",
     "tick": "tick to published target",
