@@ -16,13 +16,13 @@ evaluate=(--episodes "${EPISODES:-200}" --seed 780000 --randomness "$level" --th
 # control steps, and what differs from the defaults: a peg fits by a tenth of a millimetre, so corrections are small
 case $algorithm in
   residual-ppo) steps=3000000 options=(--discount 0.99 --rollout-steps 256 "${options[@]}") ;;
-  residual-offpolicy) steps=300000 options=(--along-demonstrations 0.7 --episode-steps 100 "${options[@]}") ;;
+  residual-offpolicy) steps=250000 options=(--along-demonstrations 0.7 --episode-steps 100 "${options[@]}") ;;
   chunk-ppo) steps=2000000 ;;
   idql) steps=1000000 ;;
 esac
 if [[ $task == peg_hole && $algorithm == residual-* ]]; then
   options=(--alpha 0.05 "${options[@]}")
-  steps=$((steps / 3 * 2))
+  steps=$((steps * 4 / 5))
 fi
 if [[ $task == peg_hole && $algorithm == residual-offpolicy ]]; then
   options=(--noise 0.02 0.3 --along-demonstrations 0.5 --episode-steps 80 "${options[@]}")
