@@ -4,6 +4,8 @@
 # make one-leg-policy   collect, train and export models/one_leg again (an hour on two cores)
 # make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
 # make row/TASK/LEVEL/POLICY[/ALGORITHM]   train and measure one row of the learned policies in docs/results.md
+# make study/teacher/TASK/LEVEL, make study/scaling/TASK/LEVEL   the paper's figures 4 and 5: students of a teacher
+# make study/coverage SIM=DIR REAL=DIR   the paper's figure 8: what simulated and real demonstrations cover
 # make sheets           draw docs/images/sheet_TASK.png again: what the cameras see of each task
 # make validate-sim     the simulated screw beside the meshes' true shapes (ten minutes)
 # make soak-sim         memory of 256 worlds over 100 000 control steps (ten minutes)
@@ -17,7 +19,7 @@ BIN := $(VENV)/bin
 # DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: setup demo test lint format clean one-leg-policy results sheets validate-sim soak-sim bench-gpu
+.PHONY: setup demo test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim bench-gpu
 
 setup:
 	@scripts/setup.sh $(VENV)
@@ -53,6 +55,12 @@ results: setup
 # such as row/one_leg/low/dp or row/one_leg/low/dp/residual-ppo; SEED=1 for another seed of the training
 row/%: setup
 	BIN=$(BIN) scripts/row.sh $(subst /, ,$*)
+
+study/teacher/% study/scaling/%: setup
+	BIN=$(BIN) scripts/study_$(word 2,$(subst /, ,$@)).sh $(subst /, ,$*)
+
+study/coverage: setup
+	BIN=$(BIN) scripts/study_coverage.sh $(SIM) $(REAL)
 
 validate-sim: setup
 	$(BIN)/resip validate sim --json docs/results/validate_sim.json

@@ -8,10 +8,8 @@
 set -euo pipefail
 
 task=$1 level=$2 policy=$3 algorithm=${4:-} name=${5:-} options=("${@:6}")
-seed=${SEED:-0} resip=${BIN:-.venv/bin}/resip
-states=data/states/$task-$level
-run=runs/$task-$level-$policy
-evaluate=(--episodes "${EPISODES:-200}" --seed 780000 --randomness "$level" --threads 1)
+source "$(dirname "$0")/stages.sh"
+seed=${SEED:-0} run=runs/$task-$level-$policy
 
 # control steps, and what differs from the defaults: a peg fits by a tenth of a millimetre, so corrections are small
 case $algorithm in
@@ -29,9 +27,8 @@ if [[ $task == peg_hole && $algorithm == residual-offpolicy ]]; then
 fi
 
 if [[ ! -f $run/finished ]]; then
-  "$resip" collect "$task" --randomness "$level" --demos 50 --seed 10000 --no-images --threads 1 --out "$states"
-  "$resip" train bc "$states" --policy "$policy" --out "$run"
-  touch "$run/finished"
+  collect_states
+  train_once "$run" bc "$states" --policy "$policy"
 fi
 if [[ -n $algorithm ]]; then
   base=$run run=$run-$algorithm${name:+-$name}

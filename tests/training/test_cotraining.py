@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fake_demos import write_demos, write_real_demos
+from fake_demos import PROVENANCE, make_episode, write_demos, write_real_demos
 from resip.errors import ResipError
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
 from resip_training.cli import TrainDistill
 from resip_training.data.mixture import Mixture
+from resip_training.data.store import DemoSet, DemoWriter
 from resip_training.evaluate import load
 from resip_training.export import export_policy
 from resip_training.models.diffusion_policy import PolicyConfig
@@ -101,6 +102,31 @@ def test_a_cotrained_policy_is_loaded_and_exported_with_an_observation_of_either
     other = write_demos(tmp_path / "other", n_episodes=2)
     with pytest.raises(ResipError, match="not the data set that"):
         export_policy(finished, other.path, tmp_path / "model")
+
+
+def test_the_card_of_a_cotrained_policy_lists_every_set(finished: Path, sim: Path, tmp_path: Path) -> None:
+    card = (export_policy(finished, sim, tmp_path / "model") / "README.md").read_text()
+    assert "10 demonstrations (120 steps at 10 Hz) of 2 data sets" in card
+    assert f"| sim | in simulation | 5 | 80 | expert | low | 0-4 | `{DemoSet(sim).sha256()[:16]}` |" in card
+    assert "| real | on the real cell | 5 | 40 | spacemouse | low | 100-104 |" in card
+    assert "Trained in simulation and on the real cell on one camera pose" in card
+
+
+def test_episodes_that_failed_are_left_out_and_that_is_said(
+    real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = DemoWriter(tmp_path / "sim", PROVENANCE)
+    for seed in range(6):
+        writer.append(replace(make_episode(seed, 16), success=seed != 1))
+    data = load_training_data(Mixture([tmp_path / "sim"], [real]), SMALL)
+    cloned = {*data.train_rows.tolist(), *data.validation_rows.tolist()}
+    assert cloned == set(range(6 * 16 + 5 * 8)) - set(range(16, 32))
+
+    train_images([tmp_path / "sim"], tmp_path / "run", budget=Budget(steps=1), config=SMALL)
+    assert "1 episodes that failed are left out" in capsys.readouterr().out
+    described = json.loads((tmp_path / "run" / CONFIG_FILE).read_text())["data"]
+    assert (described["n_episodes"], described["n_steps"]) == (5, 80)
+    assert described["seeds"] == [0, 2, 3, 4, 5]
 
 
 def test_one_domain_alone_is_not_logged_twice(sim: Path, real: Path) -> None:

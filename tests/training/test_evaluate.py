@@ -77,6 +77,7 @@ def test_base_and_residual_run_on_the_same_seeds_and_the_figures_say_where_they_
     assert figures["settings"]["timestep_s"] == tasks.PEG_HOLE.timestep_s
     assert figures["settings"]["simulator"] == f"mujoco {mujoco.__version__}"
     assert len(figures["sha256"]) == 64
+    assert figures["learned"] == {"algorithm": "residual-ppo", "observation": "state", "data": None}
     assert figures["wall_s"] > 0
     assert {"machine", "command"} <= set(figures)
     assert json.loads(copy.read_text()) == json.loads((run / "evaluation_low_70_3.json").read_text()) == figures
@@ -90,6 +91,12 @@ def test_the_level_is_the_training_s_unless_asked_for(short: None, tmp_path: Pat
     assert (figures["trained_at"], figures["randomness"]) == ("low", "med")
     assert "was trained at low randomness and is evaluated at med" in capsys.readouterr().out
     assert {path.name for path in run.glob("evaluation_*")} == {"evaluation_low_0_1.json", "evaluation_med_0_1.json"}
+
+
+def test_the_figures_say_what_a_student_was_cloned_from(short: None, tmp_path: Path):
+    learned = evaluate(write_base_run(tmp_path / "run"), episodes=1)["learned"]
+    cloned = {"source": "expert", "n_demonstrations": 5, "n_steps": 300, "sha256": "d" * 64}
+    assert learned == {"algorithm": "bc", "observation": "state", "data": cloned}
 
 
 def test_a_shipped_teacher_is_left_as_it_is(short: None, tmp_path: Path):

@@ -55,6 +55,17 @@ def epoch_of(frames: FrameLoader, epoch: int) -> np.ndarray:
     return np.concatenate([frames.batch(step)[0] for step in range(first, first + frames.steps_per_epoch)])
 
 
+@pytest.mark.parametrize("reduction", [1, 2, 3, 4, 8, 24])
+def test_a_view_is_its_window_averaged_and_rounded(reduction: int) -> None:
+    config = ViewConfig(top=24, left=8, height=144, width=240, reduction=reduction)
+    images = torch.randint(0, 256, (2, 240, 320, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images[1] = 255  # the largest sum
+    crop = images[:, 24:168, 8:248].long()
+    blocks = crop.unflatten(2, (-1, reduction)).unflatten(1, (-1, reduction))
+    wanted = (blocks.sum(dim=(2, 4)) + reduction**2 // 2) // reduction**2
+    torch.testing.assert_close(View(config).window(images), wanted.to(torch.uint8), rtol=0, atol=0)
+
+
 def test_frames_are_the_views_of_the_steps(reader: FrameReader, mixture: Mixture) -> None:
     rows = np.array([3, 4, 60, 119, 120, 159])
     frames = reader.read(rows)

@@ -86,7 +86,7 @@ def test_a_checkpoint_acts_and_must_be_of_the_task(short: None, tmp_path: Path, 
         held = torch.cat([robot_state[:, :9], -torch.ones(len(robot_state), 1)], dim=-1)
         return held.unsqueeze(1).repeat(1, 8, 1)
 
-    policy = evaluate.ImagePolicy(predict, "peg_hole", "low", {"prediction": 8, "action": 2}, sha256="")
+    policy = evaluate.ImagePolicy(predict, "peg_hole", "low", {"prediction": 8, "action": 2}, sha256="", learned={})
     monkeypatch.setattr(evaluate, "load", lambda path: policy)
     assert play("peg_hole", str(tmp_path), seed=3) == STEPS
     assert [shape for shape, _ in asked] == [(1, 240, 320, 3)] * (STEPS // 2)

@@ -64,3 +64,20 @@ def test_a_damaged_configuration_is_named(tmp_path: Path, text: str, message: st
         runs.read_config(tmp_path)
     (tmp_path / runs.CONFIG_FILE).write_text(json.dumps({"algorithm": "bc", "settings": {}, "contract": {}}))
     assert runs.read_config(tmp_path)["algorithm"] == "bc"
+
+
+def test_a_run_whose_start_failed_may_be_begun_anew_with_other_settings(tmp_path: Path):
+    def refuse(_: object) -> Counter:
+        raise ResipError("too little memory")
+
+    with pytest.raises(ResipError, match="too little memory"):
+        runs.run(tmp_path, {"algorithm": "counting", "settings": {"n": 2}, "contract": {}}, refuse, Budget(steps=4))
+    count(tmp_path, Budget(steps=4))
+    assert runs.read_config(tmp_path)["settings"] == {}
+
+
+def test_a_run_that_has_weights_is_not_begun_anew_with_other_settings(tmp_path: Path):
+    count(tmp_path, Budget(steps=4))
+    with pytest.raises(ResipError, match="holds a run with other settings"):
+        runs.check_or_write_config(tmp_path, {"algorithm": "counting", "settings": {"n": 2}, "contract": {}})
+    assert runs.read_config(tmp_path)["settings"] == {}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fake_demos import PROVENANCE, make_episode, write_demos
+from resip import spaces
 from resip.errors import ResipError
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data, preset
 from resip_training.checkpoints import load_teacher
@@ -64,6 +65,21 @@ def test_limits_and_windows_come_from_the_training_episodes_alone(demos: DemoSet
     low = data.action[data.train_rows].amin(dim=0)
     high = data.action[data.train_rows].amax(dim=0)
     torch.testing.assert_close(trainer.policy.action_normalizer.centre, (low + high) / 2)
+
+
+def test_only_episodes_that_succeeded_are_cloned(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    writer = DemoWriter(tmp_path / "demos", replace(PROVENANCE, images=False))
+    for seed in range(6):
+        episode = make_episode(seed, images=False)
+        knocked = episode.part_poses.copy()
+        knocked[:, 7] += np.linspace(0, 0.1, len(episode)) * (seed == 0)  # the second part
+        writer.append(replace(episode, part_poses=knocked, success=seed != 0))
+    data = load_state_data(DemoSet(tmp_path / "demos"), CONFIG)
+    assert sorted([*data.train_rows, *data.validation_rows]) == list(range(20, 120))
+    assert spaces.STATE_DIM + 7 not in data.inputs.columns, "a part that only a failure moves does not matter"
+
+    train_bc(tmp_path / "demos", tmp_path / "run", budget=Budget(steps=1), config=CONFIG)
+    assert "1 episodes that failed are left out" in capsys.readouterr().out
 
 
 def test_a_set_of_several_shards_is_learned_in_pieces_as_one_is_at_once(

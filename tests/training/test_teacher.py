@@ -55,6 +55,18 @@ def test_what_is_shipped_is_what_was_trained(run: Path, tmp_path: Path):
     assert trained.sha256() in card
 
 
+def test_a_shipped_teacher_is_exported_again_with_what_is_known_of_its_training(run: Path, tmp_path: Path):
+    shipped = tmp_path / "teacher"
+    export_teacher(run, shipped, [evaluation(tmp_path / "e.json", load_teacher(run).sha256())])
+    before = {path.name: path.read_bytes() for path in shipped.iterdir() if path.name != MODULE_FILE}
+    (shipped / MODULE_FILE).unlink()
+    export_teacher(shipped, shipped)
+    assert (shipped / MODULE_FILE).exists()
+    assert json.loads((shipped / runs.CONFIG_FILE).read_text()) == json.loads(before[runs.CONFIG_FILE])
+    assert (shipped / CARD_FILE).read_bytes() == before[CARD_FILE]
+    assert load_teacher(shipped).sha256() == load_teacher(run).sha256()
+
+
 def test_an_evaluation_of_other_weights_is_refused(run: Path, tmp_path: Path):
     with pytest.raises(ResipError, match="measured other weights"):
         export_teacher(run, tmp_path / "teacher", [evaluation(tmp_path / "e.json", "0" * 64)])

@@ -131,6 +131,24 @@ class DataInfo:
 
 
 @dataclass(frozen=True)
+class DataCoverage:
+    """Measure how much of what a real set does a simulated one does as well; `figure coverage` draws it."""
+
+    sim: Positional[Path]
+    """Folder of the simulated set."""
+    real: Positional[Path]
+    """Folder of the real set."""
+    json: Path
+    """File for the figures, and for the positions that are drawn."""
+
+    def run(self) -> None:
+        """Measure, print and write."""
+        from resip_training.data.coverage import measure_coverage
+
+        measure_coverage(self.sim, self.real, self.json)
+
+
+@dataclass(frozen=True)
 class DataImport:
     """Convert the paper authors' published demonstrations into a data set; it can be interrupted."""
 
@@ -559,6 +577,54 @@ class Report(cli.Report):
 
 
 @dataclass(frozen=True)
+class FigureTeacher:
+    """Draw the success of students of a teacher's rollouts and of demonstrations, and of the teacher."""
+
+    evaluations: Positional[tuple[Path, ...]]
+    """Files of `resip evaluate --json`, in the order of the bars."""
+    out: Path
+    """The picture, such as study.png."""
+
+    def run(self) -> None:
+        """Draw and write."""
+        from resip_training.report.studies import draw_teacher
+
+        draw_teacher(self.evaluations, self.out)
+
+
+@dataclass(frozen=True)
+class FigureScaling:
+    """Draw the success of students over the number of rollouts that they were cloned from."""
+
+    evaluations: Positional[tuple[Path, ...]]
+    """Files of `resip evaluate --json`: of students on states, and of their teacher."""
+    out: Path
+    """The picture, such as study.png."""
+
+    def run(self) -> None:
+        """Draw and write."""
+        from resip_training.report.studies import draw_scaling
+
+        draw_scaling(self.evaluations, self.out)
+
+
+@dataclass(frozen=True)
+class FigureCoverage:
+    """Draw where the actions and states of a simulated and of a real set are."""
+
+    figures: Positional[Path]
+    """File of `resip data coverage`."""
+    out: Path
+    """The picture, such as study.png."""
+
+    def run(self) -> None:
+        """Draw and write."""
+        from resip_training.report.studies import draw_coverage
+
+        draw_coverage(self.figures, self.out)
+
+
+@dataclass(frozen=True)
 class Export:
     """Ship a run's policy as TorchScript with a manifest; one on states in a folder that is also taken for a run."""
 
@@ -771,6 +837,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "starts": Starts,
     "collect": Collect,
     "data info": DataInfo,
+    "data coverage": DataCoverage,
     "data import": DataImport,
     "data salvage": DataSalvage,
     "rollout": Rollout,
@@ -786,6 +853,9 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "train distill": TrainDistill,
     "evaluate": Evaluate,
     "report": Report,
+    "figure teacher": FigureTeacher,
+    "figure scaling": FigureScaling,
+    "figure coverage": FigureCoverage,
     "export": Export,
     "parity": Parity,
     "bench sim": BenchSim,

@@ -26,7 +26,7 @@ from resip_training.provenance import circumstances
 from resip_training.render.replay import Replay
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.episodes import run_episodes as episodes_of
-from resip_training.runs import CHECKPOINT_FILE, write_text
+from resip_training.runs import CHECKPOINT_FILE, read_config, write_text
 from resip_training.sim import tasks
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.task import Task
@@ -84,7 +84,7 @@ def evaluate(
 def _evaluate_states(
     checkpoint: Path, seeds: Sequence[int], randomness: str | None, threads: int, device: str
 ) -> dict[str, Any]:
-    teacher = load_teacher(checkpoint, torch_device(device))
+    teacher, config = load_teacher(checkpoint, torch_device(device)), read_config(checkpoint)
     level = _level(checkpoint, teacher.task, randomness, teacher.randomness)
     worlds = min(len(seeds), _MAX_STATE_ENVS)
     env = AssemblyEnv(teacher.task, worlds, level, device=device, threads=threads)
@@ -107,6 +107,7 @@ def _evaluate_states(
         "trained_at": teacher.randomness,
         "checkpoint": str(checkpoint),
         "sha256": teacher.sha256(),
+        "learned": _learned(config["algorithm"], config),
         "success": successes[list(agents)[-1]].as_json(),
         "steps_of_a_success": _median([one.steps for one in ended if one.success]),
         "settings": {**_settings(env.task, device), "worlds": worlds, "threads": threads},
@@ -143,11 +144,32 @@ def _evaluate_images(
         "trained_at": policy.randomness,
         "checkpoint": str(checkpoint),
         "sha256": policy.sha256,
+        "learned": policy.learned,
         "success": success.as_json(),
         "settings": {
             **_settings(tasks.get(policy.task), device),
             "threads": threads,
             "action_horizon": policy.horizons["action"],
+        },
+    }
+
+
+def _learned(algorithm: str, made: Mapping[str, Any]) -> dict[str, Any]:
+    """How a policy learned, what it sees, and which data it was cloned from.
+
+    Args:
+      algorithm: its name.
+      made: a run's configuration or a model's manifest.
+    """
+    data = made.get("data") if algorithm == "bc" else None
+    return {
+        "algorithm": algorithm,
+        "observation": made["contract"]["observation"],
+        "data": None
+        if data is None
+        else {
+            "source": data["provenance"]["source"],
+            **{name: data[name] for name in ("n_demonstrations", "n_steps", "sha256")},
         },
     }
 
@@ -250,6 +272,7 @@ class ImagePolicy:
       randomness: of its demonstrations.
       horizons: ``prediction`` and ``action``.
       sha256: of its weights, or of the exported file.
+      learned: how, and from what.
     """
 
     predict: Predict
@@ -257,6 +280,7 @@ class ImagePolicy:
     randomness: str
     horizons: dict[str, int]
     sha256: str
+    learned: dict[str, Any]
 
 
 def load(checkpoint: Path) -> ImagePolicy:
@@ -268,9 +292,12 @@ def load(checkpoint: Path) -> ImagePolicy:
     if (checkpoint / MANIFEST_FILE).exists():
         module, manifest = load_module(checkpoint)
         level = manifest["data"]["provenance"]["randomness"]
-        return ImagePolicy(module, manifest["task"], level, manifest["horizons"], manifest["sha256"][MODULE_FILE])
+        learned = _learned(manifest["training"]["algorithm"], manifest)
+        hashed = manifest["sha256"][MODULE_FILE]
+        return ImagePolicy(module, manifest["task"], level, manifest["horizons"], hashed, learned)
     policy, config = load_policy_of(checkpoint)
     horizons = {"prediction": policy.config.prediction_horizon, "action": policy.config.action_horizon}
     made_from = config["data"]["provenance"]
     predict = ExportedPolicy(policy).eval()
-    return ImagePolicy(predict, made_from["task"], made_from["randomness"], horizons, sha256(policy.state_dict()))
+    learned, hashed = _learned(config["algorithm"], config), sha256(policy.state_dict())
+    return ImagePolicy(predict, made_from["task"], made_from["randomness"], horizons, hashed, learned)

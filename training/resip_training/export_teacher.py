@@ -81,7 +81,8 @@ def export_teacher(run: Path, out: Path, evaluations: Sequence[Path] = ()) -> No
     """Write the best policy of a run, without what training alone needs, and its card.
 
     Args:
-      run: folder of a training run on states.
+      run: folder of a training run on states, or of a teacher that was shipped before, which keeps its evaluations
+        unless others are given.
       out: the folder, for instance ``models/one_leg_teacher``.
       evaluations: files of `resip evaluate RUN --json`, of these very weights.
 
@@ -98,17 +99,14 @@ def export_teacher(run: Path, out: Path, evaluations: Sequence[Path] = ()) -> No
     weights = {prefix + name.removeprefix("base.") if prefix else name: t for name, t in teacher.weights.items()}
     save_tensors(out / BEST_FILE, weights, {})
     _write_module(out, teacher)
-    shipped = {
-        **config,
-        "sha256": teacher.sha256(),
-        "result": read_metrics(run),
-        "best_step": best_step(run),
-        "evaluations": measured,
-    }
+    trained = {} if "best_step" in config else {"result": read_metrics(run), "best_step": best_step(run)}
+    shipped = {**config, "sha256": teacher.sha256(), **trained}
+    shipped["evaluations"] = measured or config.get("evaluations", [])
     write_text(out / CONFIG_FILE, json.dumps(shipped, indent=2) + "\n")
     write_text(out / CARD_FILE, _card(out.name, teacher, shipped))
     check_sizes(out)
-    print(f"{out}: {teacher.task}, {(out / BEST_FILE).stat().st_size / 1e6:.1f} MB, {len(measured)} evaluations")
+    size_mb = (out / BEST_FILE).stat().st_size / 1e6
+    print(f"{out}: {teacher.task}, {size_mb:.1f} MB, {len(shipped['evaluations'])} evaluations")
 
 
 def _write_module(out: Path, teacher: Teacher) -> None:

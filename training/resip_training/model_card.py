@@ -22,9 +22,7 @@ Made by `resip export`; `manifest.json` holds the contract, the hashes and every
 {files}
 ## Data
 
-{n_demonstrations} demonstrations ({n_steps} steps at {control_hz:g} Hz) by the {source}, {randomness} randomness,
-in simulation; resets of seeds {seeds}.{copies}
-Hash of the numbers: `{data_sha256}`.
+{data}
 
 ## Training
 
@@ -38,9 +36,22 @@ demonstrations the executed actions are {position_error} off in position.
 
 ## Limits
 
-Trained in simulation on one camera pose, one light and {randomness} randomness only. It has not been run on a real
+Trained {seen}. It has not been run on a real
 robot. Its outputs pass the limits of the nodes around it, and are no substitute for them.
 """
+
+_ONE_SET: Final = """\
+{n_demonstrations} demonstrations ({n_steps} steps at {control_hz:g} Hz) by the {source}, {randomness} randomness,
+{where}; resets of seeds {seeds}.{copies}
+Hash of the numbers: `{sha256}`."""
+_SEVERAL_SETS: Final = """\
+{n_demonstrations} demonstrations ({n_steps} steps at {control_hz:g} Hz) of {n_sets} data sets together:
+
+| set | where | demonstrations | steps | by | randomness | seeds | hash of the numbers |
+|---|---|---|---|---|---|---|---|
+{rows}"""
+_ROW: Final = "| {name} | {where} | {n_demonstrations} | {n_steps} | {source} | {randomness} | {seeds} | `{sha256}` |"
+_WHERE: Final = {"sim": "in simulation", "real": "on the real cell"}
 
 _NOT_EVALUATED: Final = "Not measured yet."
 
@@ -59,13 +70,8 @@ def render_card(manifest: dict[str, Any]) -> str:
         height=contract["image"]["height"],
         steps=manifest["sampler"]["steps"],
         files=_files(manifest.get("files", {})),  # older models had no choice
-        n_demonstrations=data["n_demonstrations"],
-        n_steps=data["n_steps"],
-        source=data["provenance"]["source"],
-        randomness=data["provenance"]["randomness"],
-        seeds=ranges(data["seeds"]),
-        copies=_copies(data["provenance"]["simulator"]),
-        data_sha256=data["sha256"][:16],
+        data=_data(data, contract["control_hz"]),
+        seen=_seen(_sets(data)),
         prediction_type=settings["policy"]["prediction_type"],
         updates=result.get("steps", 0),
         refinement=settings["refinement"],
@@ -75,6 +81,51 @@ def render_card(manifest: dict[str, Any]) -> str:
         position_error="an unknown distance" if error is None else f"{error:.1f} mm",
         evaluation=_evaluation(manifest["evaluation"]),
     )
+
+
+def _sets(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is known of each data set; older models had one, of simulation."""
+    return data.get("sets", [{**data, "domain": "sim"}])
+
+
+def _data(data: dict[str, Any], control_hz: float) -> str:
+    sets = [_described(one) for one in _sets(data)]
+    if len(sets) == 1:
+        return _ONE_SET.format(**sets[0], control_hz=control_hz)
+    total = {name: data[name] for name in ("n_demonstrations", "n_steps")}
+    rows = "\n".join(_ROW.format(**one) for one in sets)
+    return _SEVERAL_SETS.format(**total, control_hz=control_hz, n_sets=len(sets), rows=rows)
+
+
+def _described(one: dict[str, Any]) -> dict[str, Any]:
+    """A data set in words."""
+    provenance = one["provenance"]
+    return {
+        "name": one.get("name"),
+        "where": _WHERE[one["domain"]] + (", randomised images" if _is_randomised(one) else ""),
+        "n_demonstrations": one["n_demonstrations"],
+        "n_steps": one["n_steps"],
+        "source": provenance["source"],
+        "randomness": provenance["randomness"],
+        "seeds": ranges(one["seeds"]),
+        "copies": _copies(provenance["simulator"]),
+        "sha256": one["sha256"][:16],
+    }
+
+
+def _is_randomised(one: dict[str, Any]) -> bool:
+    """Whether lights, colours, textures and cameras of a set were drawn."""
+    rendered = one["provenance"].get("rendered")
+    return rendered is not None and rendered["every"] != "never"
+
+
+def _seen(sets: list[dict[str, Any]]) -> str:
+    """What a policy has met."""
+    domains = {one["domain"] for one in sets}
+    where = " and ".join(words for domain, words in _WHERE.items() if domain in domains)
+    levels = " and ".join(dict.fromkeys(one["provenance"]["randomness"] for one in sets))
+    looks = "on randomised views" if any(map(_is_randomised, sets)) else "on one camera pose, one light"
+    return f"{where} {looks} and {levels} randomness only"
 
 
 def _files(files: dict[str, dict[str, Any]]) -> str:

@@ -275,10 +275,12 @@ def load_optimizer(prefix: str, optimizer: torch.optim.Optimizer, tensors: Mappi
 def check_or_write_config(out: Path, config: dict[str, Any]) -> None:
     """Begin a run's folder, or see that the one that is there is of the same run.
 
+    A folder without any weights, whose run never came so far, is begun anew.
+
     Raises:
       ResipError: it holds another run.
     """
-    if (out / CONFIG_FILE).exists():
+    if (out / CONFIG_FILE).exists() and _acting_file(out).exists():
         recorded = read_config(out)
         for name in (key for key in config if key != "software"):
             if recorded.get(name) != config[name]:

@@ -62,6 +62,7 @@ def train_images(
 
     def make_trainer(progress: Progress) -> BCTrainer:
         """Read the images, as far as they fit in memory, and begin."""
+        _tell_left_out(progress, mixture.n_failures)
         loading = progress.add_task("reading images", total=2 * len(data.train_rows), note="")
         advance = functools.partial(progress.advance, loading)
         trainer = BCTrainer(config, data, encoder_weights=encoder_weights, device=device, on_progress=advance)
@@ -121,8 +122,9 @@ def train_bc(
     }
     description = describe("bc", settings, spaces.contract("state"), base=base, data=demos.described())
 
-    def make_trainer(_: Progress) -> StateBCTrainer:
+    def make_trainer(progress: Progress) -> StateBCTrainer:
         """Bring the data to the device and begin."""
+        _tell_left_out(progress, demos.n_failures)
         return StateBCTrainer(config, data, distributed.own_device(device))
 
     return run(out, description, make_trainer, budget or Budget(), parallel=True)
@@ -141,6 +143,11 @@ def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
     policy = DiffusionPolicy(architecture, len(average["parts_normalizer.centre"]))
     load_weights(run, policy, average)
     return policy, config
+
+
+def _tell_left_out(progress: Progress, n_failures: int) -> None:
+    if n_failures:
+        progress.console.print(f"{n_failures} episodes that failed are left out: only successes are cloned")
 
 
 def _described(weights: Path | None) -> dict[str, str] | None:

@@ -177,7 +177,8 @@ def load_training_data(mixture: Mixture, config: BCConfig) -> TrainingData:
     train, held_out = mixture.split(config.held_out, config.seed)
     poses = mixture.part_poses
     if config.policy.predicts_parts and mixture.knows_parts.any():
-        knowing = [rows for rows in mixture.episodes if mixture.knows_parts[rows.start]]
+        succeeded = [rows for rows, success in zip(mixture.episodes, mixture.success, strict=True) if success]
+        knowing = [rows for rows in succeeded if mixture.knows_parts[rows.start]]
         poses = poses[:, part_columns(poses, knowing)]
     else:
         poses = poses[:, :0]

@@ -97,10 +97,10 @@ class StateData:
 
 
 def load_state_data(demos: DemoSet, config: StateBCConfig) -> StateData:
-    """Bring a data set's numbers into memory.
+    """Bring a data set's numbers into memory; only episodes that succeeded are learned from.
 
     Raises:
-      ResipError: the set knows no part poses, or is too small to hold episodes out.
+      ResipError: the set knows no part poses, or has too few successes to hold any out.
     """
     if not demos.knows_parts:
         raise ResipError(f"{demos.path} has no part poses, which a policy on states is shown: choose a simulated set")
@@ -109,11 +109,11 @@ def load_state_data(demos: DemoSet, config: StateBCConfig) -> StateData:
     if config.policy.parts == "moving":
         columns = [
             *range(spaces.STATE_DIM),
-            *(spaces.STATE_DIM + column for column in part_columns(demos.part_poses, demos.episodes)),
+            *(spaces.STATE_DIM + column for column in part_columns(demos.part_poses, demos.successes)),
         ]
     names = tuple(demos.provenance["part_names"])
     inputs = Inputs(observation.shape[1], tuple(columns), goals_of(tasks.get(demos.provenance["task"]), names))
-    train, held_out = split_episodes(demos.seeds, config.held_out, config.seed)
+    train, held_out = split_episodes(demos.seeds, demos.success, config.held_out, config.seed)
     return StateData(
         observation=torch.from_numpy(observation),
         action=torch.from_numpy(demos.action),

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from resip import spaces
-from resip.errors import ResipError
 from resip.trials.statistics import Success
 
 from resip_training.data.store import DemoSet, knows_failures, success_of_rollouts
+from resip_training.plotting import VIEWS, label_axes, save_figure
 
 Array = NDArray[np.float32]
 
@@ -31,7 +31,6 @@ _STATE_NAMES: Final = tuple(
 _ACTION_NAMES: Final = (*_STATE_NAMES[:9], "gripper")
 _POSE_NAMES: Final = tuple(f"{quantity}_{axis}" for quantity, axes in (("m", "xyz"), ("q", "xyzw")) for axis in axes)
 _OPEN, _CLOSED = "#1c6dd0", "#d9480f"
-_VIEWS: Final = (("top view", 0, 1), ("side view", 0, 2), ("front view", 1, 2))
 
 
 def data_info(dataset: Path, plot: Path | None = None, json_path: Path | None = None) -> dict[str, Any]:
@@ -45,10 +44,7 @@ def data_info(dataset: Path, plot: Path | None = None, json_path: Path | None = 
     for line in _lines(demos, figures):
         print(line)
     if plot is not None:
-        try:
-            draw(demos).savefig(plot, dpi=80)
-        except (OSError, ValueError) as error:  # ValueError: a name that is no picture's
-            raise ResipError(f"cannot write the plot {plot}: {error}") from error
+        save_figure(draw(demos), plot)
     if json_path is not None:
         json_path.write_text(json.dumps(figures, indent=2) + "\n")
     return figures
@@ -145,7 +141,7 @@ def draw(demos: DemoSet) -> Figure:
     """Plot actions from three sides as the paper's figure 8 does, places that were reached, starts and lengths."""
     figure = Figure(figsize=(13.5, 8.0), layout="constrained")
     axes = figure.subplots(2, 3)
-    for axis, (title, x, y) in zip(axes[0], _VIEWS, strict=True):
+    for axis, (title, x, y) in zip(axes[0], VIEWS, strict=True):
         _draw_actions(axis, demos, x, y)
         axis.set_title(f"actions, {title}", fontsize="medium")
     axes[0, 0].legend(fontsize="small", markerscale=6)
@@ -161,7 +157,7 @@ def _draw_actions(axis: Axes, demos: DemoSet, x: int, y: int) -> None:
     closes = demos.action[:, spaces.ACTION_GRIPPER.start] > 0
     for chosen, colour, label in ((~closes, _OPEN, "gripper open"), (closes, _CLOSED, "gripper closed")):
         axis.scatter(demos.action[chosen, x], demos.action[chosen, y], s=1.0, c=colour, alpha=0.35, label=label)
-    _label(axis, x, y)
+    label_axes(axis, x, y)
 
 
 def _draw_reached(figure: Figure, axis: Axes, demos: DemoSet) -> None:
@@ -169,7 +165,7 @@ def _draw_reached(figure: Figure, axis: Axes, demos: DemoSet) -> None:
     points = axis.scatter(demos.robot_state[:, 0], demos.robot_state[:, 1], s=1.0, c=phase, cmap="viridis")
     figure.colorbar(points, ax=axis, label="share of the episode (%)")
     axis.set_title("fingertip, top view", fontsize="medium")
-    _label(axis, 0, 1)
+    label_axes(axis, 0, 1)
 
 
 def _draw_starts(axis: Axes, demos: DemoSet) -> None:
@@ -180,7 +176,7 @@ def _draw_starts(axis: Axes, demos: DemoSet) -> None:
     if demos.knows_parts:
         axis.legend(fontsize="x-small")
     axis.set_title("parts at the start, top view", fontsize="medium")
-    _label(axis, 0, 1)
+    label_axes(axis, 0, 1)
 
 
 def _draw_lengths(axis: Axes, demos: DemoSet) -> None:
@@ -189,9 +185,3 @@ def _draw_lengths(axis: Axes, demos: DemoSet) -> None:
     axis.set_title("lengths", fontsize="medium")
     axis.set_xlabel("steps")
     axis.set_ylabel("episodes")
-
-
-def _label(axis: Axes, x: int, y: int) -> None:
-    axis.set_xlabel(f"{'xyz'[x]} (m)")
-    axis.set_ylabel(f"{'xyz'[y]} (m)")
-    axis.set_aspect("equal", adjustable="datalim")

@@ -42,11 +42,17 @@ class Mixture:
         self.action = np.concatenate([demos.action for demos in self._sets])
         self.is_real = self._per_step([domain == "real" for domain in self._domains])
         self.knows_parts = self._per_step([demos.knows_parts for demos in self._sets])
+        self.success = np.concatenate([demos.success for demos in self._sets])
 
     @property
     def n_steps(self) -> int:
         """Steps of all sets."""
         return int(self._first_rows[-1])
+
+    @property
+    def n_failures(self) -> int:
+        """Episodes that failed, of all sets; nothing is cloned from them."""
+        return int((~self.success).sum())
 
     @property
     def domains(self) -> tuple[Domain, ...]:
@@ -92,19 +98,19 @@ class Mixture:
         return np.concatenate(pieces)
 
     def split(self, held_out: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows to train on and rows to validate on: whole demonstrations, the same share of each domain.
+        """Rows to train on and rows to validate on: whole demonstrations, the same share of each domain, no failures.
 
         Sets of a domain that share a seed hold the same demonstration, rendered differently: it is on one side.
 
         Raises:
-          ResipError: a domain has too few demonstrations to hold any out.
+          ResipError: a domain has too few successful demonstrations to hold any out.
         """
         seeds = np.concatenate([demos.seeds for demos in self._sets])
         domains = np.repeat(self._domains, [demos.n_episodes for demos in self._sets])
         train, validation = [], []
         for domain in self.domains:
             episodes = np.flatnonzero(domains == domain)
-            kept, aside = split_episodes(seeds[episodes], held_out, seed)
+            kept, aside = split_episodes(seeds[episodes], self.success[episodes], held_out, seed)
             train += episodes[kept].tolist()
             validation += episodes[aside].tolist()
         rows = self.episodes

@@ -340,6 +340,11 @@ class DemoSet:
         return len(np.unique(self.seeds))
 
     @property
+    def n_failures(self) -> int:
+        """Episodes that failed and were kept all the same; nothing is cloned from them."""
+        return int((~self.success).sum())
+
+    @property
     def n_steps(self) -> int:
         """Time steps of all complete episodes."""
         return int(self.episode_ends[-1])
@@ -349,6 +354,11 @@ class DemoSet:
         """The rows of each episode."""
         starts = [0, *self.episode_ends[:-1].tolist()]
         return [slice(start, end) for start, end in zip(starts, self.episode_ends.tolist(), strict=True)]
+
+    @property
+    def successes(self) -> list[slice]:
+        """The rows of each episode that succeeded."""
+        return [rows for rows, success in zip(self.episodes, self.success, strict=True) if success]
 
     @property
     def image_chunks(self) -> NDArray[np.int64]:
@@ -374,14 +384,16 @@ class DemoSet:
         return np.concatenate(pieces) if pieces else np.empty((0, *_IMAGE_SHAPE), np.uint8)
 
     def described(self) -> dict[str, Any]:
-        """What a run's configuration says of its data, plain JSON values."""
+        """What a run's configuration says of its data, plain JSON values: counts and seeds are of the successes."""
+        seeds = np.unique(self.seeds[self.success]).tolist()
+        lengths = np.diff(self.episode_ends, prepend=0)
         return {
             "provenance": self.provenance,
             "sha256": self.sha256(),
-            "n_demonstrations": self.n_demonstrations,
-            "n_episodes": self.n_episodes,
-            "n_steps": self.n_steps,
-            "seeds": sorted({int(seed) for seed in self.seeds}),
+            "n_demonstrations": len(seeds),
+            "n_episodes": int(self.success.sum()),
+            "n_steps": int(lengths[self.success].sum()),
+            "seeds": seeds,
         }
 
     def sha256(self) -> str:

@@ -33,11 +33,14 @@ def chunk_rows(rows: Tensor, last: Tensor, horizon: int) -> Tensor:
     return torch.minimum(rows[:, None] + torch.arange(horizon, device=rows.device), last[rows][:, None])
 
 
-def split_episodes(seeds: Sequence[int] | NDArray[np.int64], held_out: float, seed: int) -> tuple[list[int], list[int]]:
-    """Split whole demonstrations at random into training and validation episodes.
+def split_episodes(
+    seeds: NDArray[np.int64], success: NDArray[np.bool_], held_out: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Split whole demonstrations at random into training and validation episodes; those that failed are in neither.
 
     Args:
       seeds: seed of each episode; those that share one (displaced copies) are on one side.
+      success: whether each succeeded.
       held_out: fraction of the demonstrations for validation; at least one if it is positive.
       seed: seed of the choice.
 
@@ -47,13 +50,15 @@ def split_episodes(seeds: Sequence[int] | NDArray[np.int64], held_out: float, se
     Raises:
       ResipError: nothing would be left to train on.
     """
-    different = np.unique(seeds)
+    different = np.unique(seeds[success])
+    if len(different) == 0:
+        raise ResipError(f"none of {len(seeds)} episodes succeeded: there is nothing to clone")
     n_held_out = max(1, round(held_out * len(different))) if held_out > 0 else 0
     if n_held_out >= len(different):
         raise ResipError(f"{len(different)} demonstrations are too few to hold out {held_out:.0%} for validation")
     chosen = np.random.default_rng(seed).permutation(different)[:n_held_out]
     aside = np.isin(seeds, chosen)
-    return np.flatnonzero(~aside).tolist(), np.flatnonzero(aside).tolist()
+    return np.flatnonzero(success & ~aside).tolist(), np.flatnonzero(success & aside).tolist()
 
 
 def steps_of(episodes: Sequence[slice], chosen: Sequence[int]) -> NDArray[np.int64]:

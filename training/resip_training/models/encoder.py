@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+
+_INT16_MAX: Final = 32_767
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,16 @@ class View(nn.Module):
         r = self.reduction
         if r == 1:
             return crop
-        total = torch.full_like(crop[:, ::r, ::r], (r * r) // 2, dtype=torch.int32)  # half, to round
-        for row in range(r):
-            for column in range(r):
-                total += crop[:, row::r, column::r]
-        return total.div(r * r, rounding_mode="floor").to(torch.uint8)
+        wide = torch.int16 if 255 * r * r + r * r // 2 <= _INT16_MAX else torch.int32  # the narrower is the faster
+        rows = crop[:, ::r].to(wide)
+        for row in range(1, r):
+            rows = rows + crop[:, row::r]
+        total = rows[:, :, ::r]
+        for column in range(1, r):
+            total = total + rows[:, :, column::r]
+        total = total + r * r // 2  # half, to round
+        mean = total >> 2 if r == 2 else total.div(r * r, rounding_mode="floor")
+        return mean.to(torch.uint8)
 
     def centre(self, window: Tensor) -> Tensor:
         """Turn what `window` gives into the network's input ``(B, 3, h, w)`` float in [-1, 1]."""

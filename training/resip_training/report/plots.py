@@ -25,6 +25,7 @@ _COLUMNS: Final = 3
 _WIDTH_IN: Final = 11.0
 _PANEL_IN: Final = 2.6
 _BAR_IN: Final = 0.34
+_COUNT_WIDTH: Final = 11.0  # of "140 of 200", in units of the axis
 _SEED_OPACITY: Final = 0.35
 _MEAN_POINTS: Final = 200
 
@@ -117,18 +118,23 @@ def learning_curves(groups: Sequence[Group], shown: Sequence[Quantity], unit: st
 
 
 def success_bars(panels: Mapping[str, Sequence[Bar]]) -> str:
+    """Draw `bars_figure` for a page."""
+    with mpl.rc_context(PLOT_STYLE):
+        return svg(bars_figure(panels))
+
+
+def bars_figure(panels: Mapping[str, Sequence[Bar]]) -> Figure:
     """Draw measured successes with their 95 % intervals, and the paper's; a panel for each task and level."""
     heights = [len(bars) + 0.6 for bars in panels.values()]
-    with mpl.rc_context(PLOT_STYLE):
-        figure = Figure(figsize=(_WIDTH_IN, _BAR_IN * sum(heights) + 0.75 * len(panels) + 0.5), layout=_layout())
-        axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
-        for axis, (title, bars) in zip(axes, panels.items(), strict=True):
-            _draw_bars(axis, bars)
-            axis.set_title(title, loc="left", fontsize=10)
-        axes[-1].set_xlabel("success (%)")
-        named = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-        figure.legend(list(named.values()), list(named), loc="outside upper right", ncols=2, frameon=False)
-        return svg(figure)
+    figure = Figure(figsize=(_WIDTH_IN, _BAR_IN * sum(heights) + 0.75 * len(panels) + 0.5), layout=_layout())
+    axes = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    for axis, (title, bars) in zip(axes, panels.items(), strict=True):
+        _draw_bars(axis, bars)
+        axis.set_title(title, loc="left", fontsize=10)
+    axes[-1].set_xlabel("success (%)")
+    named = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(named.values()), list(named), loc="outside upper right", ncols=2, frameon=False)
+    return figure
 
 
 def base_colour() -> str:
@@ -187,7 +193,8 @@ def _draw_bars(axis: Axes, bars: Sequence[Bar]) -> None:
             rate, row, xerr=[[rate - low], [high - rate]], fmt="none", ecolor=INK, elinewidth=1.2, capsize=3
         )
         whisker.set_label("ours, with 95 % interval")
-        axis.text(high + 1.2, row, f"{bar.success.k} of {bar.success.n}", va="center", fontsize=8.5)
+        ends = [end for end in (high, bar.paper_percent) if end is not None and end <= high + _COUNT_WIDTH]
+        axis.text(max(ends) + 1.6, row, f"{bar.success.k} of {bar.success.n}", va="center", fontsize=8.5)
         if bar.paper_percent is not None:
             axis.plot(bar.paper_percent, row, "D", ms=7, mfc="white", mec=INK, mew=1.3, ls="none", label="the paper's")
     axis.set_yticks(range(len(bars)), [bar.label for bar in bars])

@@ -137,17 +137,22 @@ def _curve(events: list[ScalarEvent]) -> Curve:
 
 
 def _read_evaluations(folder: Path) -> list[Evaluation]:
-    return [_read_evaluation(path) for path in sorted(folder.glob(EVALUATIONS))]
+    return [read_evaluation(path) for path in sorted(folder.glob(EVALUATIONS))]
 
 
-def _read_evaluation(path: Path) -> Evaluation:
+def read_evaluation(path: Path) -> Evaluation:
+    """Read a file that `resip evaluate` wrote.
+
+    Raises:
+      ResipError: it is none, or damaged.
+    """
     try:
         figures = json.loads(path.read_text())
         base = figures.get("base_success")
         for name in _EVALUATION_FIELDS:
             figures[name]
         return Evaluation(Success(**figures["success"]), None if base is None else Success(**base), figures)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ResipError(
             f"{path} is not a file of `resip evaluate` ({error!r}): remove it, or evaluate again"
         ) from error
