@@ -48,6 +48,8 @@ class TopicReport:
     gaps: int
     """Intervals longer than 1.5 median periods, of topics at 5 Hz or more."""
     longest_gap_s: float
+    disordered: int
+    """Messages whose stamp is older than that of the one before."""
     lost: int | None
     """None where the recorder could not say."""
 
@@ -61,6 +63,8 @@ class BagReport:
     duration_s: float
     topics: tuple[TopicReport, ...]
     missing: tuple[str, ...]
+    camera_skew_s: tuple[float, float] | None = None
+    """From each front frame to the nearest wrist frame, by their stamps: median and longest; None without both."""
 
     @property
     def count(self) -> int:
@@ -94,6 +98,7 @@ class BagReport:
             "n_messages": self.count,
             "n_lost": self.lost,
             "missing_topics": list(self.missing),
+            "camera_skew_s": self.camera_skew_s and dict(zip(("median", "max"), self.camera_skew_s, strict=True)),
             "topics": [vars(topic) for topic in self.topics],
         }
 
@@ -127,13 +132,45 @@ def inspect(path: Path, expected: Collection[str] | None = None) -> BagReport:
     ]
     missing = tuple(topic for topic in expected if topic not in types)
     duration_s = 0.0 if first_ns is None else (last_ns - first_ns) / _NS_PER_S
-    return BagReport(bag.path, bag.complete, duration_s, tuple(reports), missing)
+    skew_s = _camera_skew_s(*(times_ns.get(topics.compressed(camera), []) for camera in spaces.CAMERAS))
+    return BagReport(bag.path, bag.complete, duration_s, tuple(reports), missing, skew_s)
+
+
+def audit_lines(report: BagReport) -> list[str]:
+    """What an operator should know of a fresh recording, in a few lines: faults, or that there are none."""
+    cadenced = [topic for topic in report.topics if topic.rate_hz >= _CADENCE_FROM_HZ]
+    gaps = [f"{t.topic} {t.gaps} (longest {t.longest_gap_s:.2f} s)" for t in cadenced if t.gaps]
+    disordered = [f"{t.topic} {t.disordered}" for t in cadenced if t.disordered]
+    lines = [f"audit: {problem}" for problem in report.problems] or [
+        f"audit: whole, {report.count} messages in {report.duration_s:.1f} s, 0 lost"
+    ]
+    rates = [f"{t.topic} {t.rate_hz:.1f} Hz" for t in report.topics if t.topic in GRAPH_TOPICS and t.rate_hz]
+    lines.append(f"audit: {', '.join(rates)}")
+    if gaps:
+        lines.append(f"audit: gaps: {', '.join(gaps)}")
+    if disordered:
+        lines.append(f"audit: stamps that go back: {', '.join(disordered)}")
+    if report.camera_skew_s is not None:
+        median_s, longest_s = report.camera_skew_s
+        lines.append(f"audit: cameras apart by {median_s * 1e3:.1f} ms (median), {longest_s * 1e3:.1f} ms at most")
+    return lines
+
+
+def _camera_skew_s(front_ns: list[int], wrist_ns: list[int]) -> tuple[float, float] | None:
+    if not front_ns or not wrist_ns:
+        return None
+    front, wrist = np.array(front_ns, dtype=np.int64), np.sort(np.array(wrist_ns, dtype=np.int64))
+    after = np.searchsorted(wrist, front).clip(1, max(1, len(wrist) - 1))
+    nearest_ns = np.minimum(abs(front - wrist[after - 1]), abs(front - wrist[after % len(wrist)]))
+    return float(np.median(nearest_ns)) / _NS_PER_S, float(nearest_ns.max()) / _NS_PER_S
 
 
 def _topic_report(topic: str, type_name: str, times_ns: list[int], lost: int | None) -> TopicReport:
-    intervals_s = np.diff(np.sort(np.asarray(times_ns, dtype=np.int64))) / _NS_PER_S
+    stamps_ns = np.asarray(times_ns, dtype=np.int64)
+    intervals_s = np.diff(np.sort(stamps_ns)) / _NS_PER_S
     period_s = float(np.median(intervals_s)) if intervals_s.size else 0.0
     rate_hz = 1.0 / period_s if period_s > 0 else 0.0
     gaps = int(np.sum(intervals_s > _GAP_PERIODS * period_s)) if rate_hz >= _CADENCE_FROM_HZ else 0
+    disordered = int(np.sum(np.diff(stamps_ns) < 0))
     longest_s = float(intervals_s.max()) if intervals_s.size else 0.0
-    return TopicReport(topic, type_name, len(times_ns), rate_hz, gaps, longest_s, lost)
+    return TopicReport(topic, type_name, len(times_ns), rate_hz, gaps, longest_s, disordered, lost)

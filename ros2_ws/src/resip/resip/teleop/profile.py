@@ -91,3 +91,9 @@ PROFILES: Final[Mapping[str, Profile]] = {
         rotation_frame="tool",
     ),
 }
+
+#: Profiles of each source; its first is its default.
+PROFILES_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "spacemouse": ("wired", "wireless", "fine"),
+    "keyboard": ("keyboard",),
+}
