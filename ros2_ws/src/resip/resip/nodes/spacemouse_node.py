@@ -22,6 +22,7 @@ from typing import Final, cast
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
+from rclpy.task import Future
 from sensor_msgs.msg import JointState, Joy
 from std_srvs.srv import Trigger
 
@@ -150,9 +151,17 @@ class SpacemouseNode(runtime.ResipNode):
             self._reason = "the operator paused" if self._phase == "paused" else ""
         for button in pressed & self._session.keys():
             if self._session[button].service_is_ready():
-                self._session[button].call_async(Trigger.Request())
+                self._session[button].call_async(Trigger.Request()).add_done_callback(self._tell_refusal(button))
             else:
                 self.get_logger().warning(f"cannot {button.value}: nothing is being recorded")
+
+    def _tell_refusal(self, button: Button) -> Callable[[Future], None]:
+        def on_reply(future: Future) -> None:
+            """Tell the operator why nothing happened."""
+            if not future.result().success:
+                self.get_logger().warning(f"cannot {button.value}: {future.result().message}")
+
+        return on_reply
 
     def _advance(self, tick: runtime.Tick, motion: Motion | str) -> None:
         reason = self._why_hold(tick, motion)
