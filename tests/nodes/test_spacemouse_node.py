@@ -19,7 +19,9 @@ FAKE = Path(__file__).with_name("fake_spacemouse.py")
 TICK_NS = 100_000_000
 STEP_NS = 10_000_000
 HOME = panda.ee_pose(panda.RESET_RAD)
-PULLED, AT_REST = bytes.fromhex("01 00 00 5e 01 00 00"), bytes.fromhex("01 00 00 00 00 00 00")
+AT_REST = bytes([1, *[0] * 12])  # as wireless models report: all axes at once
+PULLED = bytes([1, 0, 0, 0x5E, 1, *[0] * 8])
+SILENCE_S = 2.0  # long, so that a slow test is no silent device
 
 
 class Surroundings(Observer):
@@ -106,7 +108,7 @@ def start(tmp_path, surroundings):
     programs = []
 
     def start_node(**parameters):
-        parameters = {"use_sim_time": "true", "retry_period_s": 0.1, **parameters}
+        parameters = {"use_sim_time": "true", "retry_period_s": 0.1, "silence_s": SILENCE_S, **parameters}
         options = [part for key, value in parameters.items() for part in ("-p", f"{key}:={value}")]
         command = [str(FAKE), str(surroundings.port), "--ros-args", *options]
         programs.append(Program(command, tmp_path / "spacemouse.log"))

@@ -63,6 +63,12 @@ class SpacemouseNode(runtime.ResipNode):
         self._deadman = self._deadman_of(kind)
         self._age_s = self.parameter("max_observation_age_s", 0.3, "Oldest robot state used (s)", (0.05, 2.0))
         self._retry_s = self.parameter("retry_period_s", 1.0, "Time between two attempts to reach it (s)", (0.1, 60.0))
+        self._silence_s = self.parameter(
+            "silence_s",
+            spacemouse.SILENCE_S,
+            "Silence of a deflected SpaceMouse at which the arm holds (s)",
+            (0.05, 5.0),
+        )
         node = self.parameter("device", "", "Hidraw file of the SpaceMouse; empty: the first one found")
         terminal = self.parameter("terminal", "", "Terminal whose keyboard it is, such as /dev/pts/3")
         self._source = (
@@ -93,7 +99,7 @@ class SpacemouseNode(runtime.ResipNode):
 
     def _spacemouse(self, open_device: Callable[[], spacemouse.HidDevice]) -> Source:
         bits = spacemouse.DEADMAN_BITS if self._deadman == "button" else spacemouse.BUTTON_BITS
-        return spacemouse.SpaceMouse(open_device, self._profile, bits)
+        return spacemouse.SpaceMouse(open_device, self._profile, bits, self._silence_s)
 
     def _connect(self) -> None:
         self._target_pose = self.create_publisher(PoseStamped, topics.TARGET_POSE, self.command_qos())

@@ -36,7 +36,7 @@ _BUTTONS: Final = 3
 _THREE_AXES: Final = struct.Struct("<3h")
 _SIX_AXES: Final = struct.Struct("<6h")
 
-#: Silence of a deflected cap that is a fault: a dozen reports.
+#: Silence of a deflected cap that is a fault: a dozen reports, unless told otherwise.
 SILENCE_S: Final = 0.2
 
 #: The cap's axes along those of the base, for an operator who faces the robot (reference: paper's code).
@@ -107,8 +107,8 @@ class SpaceMouse:
     """A SpaceMouse as a ``Source``.
 
     Input counts only while it is *engaged*. It engages when the cap is known to be at rest: it reported so, or it
-    has reported nothing for ``SILENCE_S`` since the device was opened, as a deflected cap does not. It disengages
-    when a deflected cap falls silent for ``SILENCE_S`` (receiver out of reach, flat battery) and when the device is
+    has reported no deflection for ``silence_s`` since the device was opened, as a deflected cap would. It disengages
+    when a deflected cap falls silent for ``silence_s`` (receiver out of reach, flat battery) and when the device is
     lost; the last deflection is then neither repeated nor taken for zero. So after any loss the cap must be let go
     before it moves the robot again.
 
@@ -116,6 +116,7 @@ class SpaceMouse:
       find: opens the device, or raises ``SourceError``.
       profile: gives full scale and dead zone.
       button_bits: bit of report 3 for each button.
+      silence_s: of a deflected cap, after which it is lost.
       steady_s: the clock of the samples.
     """
 
@@ -124,9 +125,11 @@ class SpaceMouse:
         find: Callable[[], HidDevice],
         profile: Profile,
         button_bits: Mapping[Button, int] = BUTTON_BITS,
+        silence_s: float = SILENCE_S,
         steady_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._find = find
+        self._silence_s = silence_s
         self._profile = profile
         self._bits = button_bits
         self._steady_s = steady_s
@@ -135,7 +138,7 @@ class SpaceMouse:
         self._reset()
 
     def _reset(self) -> None:
-        self._counts = np.zeros(6)
+        self._counts = np.full(6, np.nan)  # not known before they are reported
         self._down = 0
         self._pressed = 0
         self._engaged = False
@@ -168,7 +171,8 @@ class SpaceMouse:
             self._take(report)
             n_buttons = max(self._bits.values()) + 1
             return RawInput(
-                (self._counts / self._profile.full_scale).tolist(), [self._down >> i & 1 for i in range(n_buttons)]
+                (np.nan_to_num(self._counts) / self._profile.full_scale).tolist(),
+                [self._down >> i & 1 for i in range(n_buttons)],
             )
 
     def _take(self, report: Report) -> None:
@@ -186,7 +190,7 @@ class SpaceMouse:
         """Motion along the base's axes, or why there is none to be taken."""
         with self._lock:
             pressed, self._pressed = self._pressed, 0
-            deflection = self._profile.deflection(self._counts)
+            deflection = self._profile.deflection(np.nan_to_num(self._counts))
             problem = self._why_not(bool(np.any(deflection)), now_s)
             if problem:
                 return problem
@@ -201,11 +205,12 @@ class SpaceMouse:
     def _why_not(self, deflected: bool, now_s: float) -> str:
         if self._device is None:
             return "no SpaceMouse"
-        if deflected and now_s - self._heard_s > SILENCE_S:
+        silence_s = now_s - self._heard_s
+        if deflected and silence_s > self._silence_s:
             self._engaged = False
-            silence_s = now_s - self._heard_s
             return f"the deflected SpaceMouse has said nothing for {silence_s:.1f} s: mend that, then let go of the cap"
-        if not deflected and now_s - self._opened_s >= SILENCE_S:
+        reported = bool(np.all(np.isfinite(self._counts)))
+        if not deflected and (reported or now_s - self._opened_s >= self._silence_s):
             self._engaged = True
         if self._engaged:
             return ""
