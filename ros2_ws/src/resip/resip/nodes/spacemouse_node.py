@@ -77,6 +77,8 @@ class SpacemouseNode(runtime.ResipNode):
             else self._spacemouse(open_device or (lambda: hidraw.open_spacemouse(node)))
         )
         self._model = f"teleop:{kind}"
+        if kind == "keyboard":
+            self.get_logger().info(f"keys:\n{keyboard.HELP}")
         self._targets = TargetGenerator(self._profile, self._deadman)
         self._joints: JointState | None = None
         self._problem = f"looking for the {kind}"  # why there is no input, as the reading thread knows it
