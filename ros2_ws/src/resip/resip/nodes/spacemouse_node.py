@@ -166,8 +166,9 @@ class SpacemouseNode(runtime.ResipNode):
     def _tell_refusal(self, button: Button) -> Callable[[Future], None]:
         def on_reply(future: Future) -> None:
             """Tell the operator why nothing happened."""
-            if not future.result().success:
-                self.get_logger().warning(f"cannot {button.value}: {future.result().message}")
+            answer = cast("Trigger.Response", future.result())
+            if not answer.success:
+                self.get_logger().warning(f"cannot {button.value}: {answer.message}")
 
         return on_reply
 
