@@ -7,8 +7,6 @@ arguments declared here, once, with their defaults and descriptions.
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
@@ -19,6 +17,7 @@ from resip import spaces
 from resip.errors import ResipError, UnknownNameError, check_name
 from resip.policy.replay import REPLAY_PREFIX
 from resip.polymetis.client import ARM_PORT, GRIPPER_PORT
+from resip.teleop.keyboard import own_terminal
 from resip.teleop.profile import PROFILES_OF
 
 TASKS: Final = ("one_leg",)
@@ -244,7 +243,7 @@ def _operator(arguments: GraphArguments) -> NodeSpec:
     """The node in the policy's place; what is left to its own defaults is not set."""
     chosen = {"device": arguments.device, "profile": arguments.profile}
     if arguments.source == "keyboard":
-        chosen["terminal"] = arguments.terminal or _own_terminal()
+        chosen["terminal"] = arguments.terminal or own_terminal()
     return _node(
         "spacemouse_node",
         source=arguments.source,
@@ -252,14 +251,6 @@ def _operator(arguments: GraphArguments) -> NodeSpec:
         deadman=arguments.deadman,
         **{name: value for name, value in chosen.items() if value},
     )
-
-
-def _own_terminal() -> str:
-    """The terminal that this program was started in: its nodes have none of their own. Empty where there is none."""
-    try:
-        return os.ttyname(sys.stdin.fileno())
-    except (OSError, ValueError):
-        return ""
 
 
 def _trials(arguments: GraphArguments) -> NodeSpec:

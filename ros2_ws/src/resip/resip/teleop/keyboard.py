@@ -4,6 +4,7 @@
     i k  j l  u o        turn about the tool's x, y and z
     [ ]                  smaller and larger steps
     z gripper   b begin   p pause or go on   m mark a stage   t keep   n discard
+    backspace            undo the last seconds (training environment)
 
 A key that is held repeats, as terminals do, and so moves on; silence is rest. A terminal that is closed is lost.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sys
 import termios
 import threading
 import time
@@ -46,10 +48,19 @@ _BUTTONS: Final = {
     "m": Button.MARK,
     "t": Button.KEEP,
     "n": Button.DISCARD,
+    "\x7f": Button.UNDO,  # backspace
 }
 _SIZES: Final = {"[": 0.5, "]": 2.0}
 _SMALLEST: Final = 0.125
 HELP: Final = (__doc__ or "").partition("\n\n")[2].partition("\n\n")[0]
+
+
+def own_terminal() -> str:
+    """The terminal that this program was started in, empty where there is none; a graph's nodes have none."""
+    try:
+        return os.ttyname(sys.stdin.fileno())
+    except (OSError, ValueError):
+        return ""
 
 
 class Keyboard:

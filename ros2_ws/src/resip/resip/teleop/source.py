@@ -33,6 +33,7 @@ class Button(enum.Enum):
     MARK = "mark a stage"
     KEEP = "keep the demonstration"
     DISCARD = "discard the demonstration"
+    UNDO = "undo the last seconds"
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ SILENCE_S: Final = 0.2
 #: The cap's axes along those of the base, for an operator who faces the robot (reference: paper's code).
 _BASE_FROM_CAP: Final = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 
-#: Bits of report 3. Every model has the first two; the others are the keys 1 to 4 of the Pro models.
+#: Bits of report 3. Every model has the first two; the others are the keys 1 to 4 and Esc of the Pro models.
 BUTTON_BITS: Final[Mapping[Button, int]] = {
     Button.GRIPPER: 0,
     Button.MARK: 1,
@@ -50,6 +50,7 @@ BUTTON_BITS: Final[Mapping[Button, int]] = {
     Button.PAUSE: 13,
     Button.KEEP: 14,
     Button.DISCARD: 15,
+    Button.UNDO: 22,
 }
 #: With a deadman's button, the second button is that; marks are left to the other keys and the services.
 DEADMAN_BITS: Final = {**{k: v for k, v in BUTTON_BITS.items() if k is not Button.MARK}, Button.DEADMAN: 1}

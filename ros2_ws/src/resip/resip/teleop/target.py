@@ -44,9 +44,9 @@ class TargetGenerator:
         self._deadman = deadman
         self.reset()
 
-    def reset(self) -> None:
-        """Forget the gripper's state and the pose that was held."""
-        self._gripper: float | None = None
+    def reset(self, gripper: float | None = None) -> None:
+        """Forget the pose that was held, and the gripper's state unless it is given."""
+        self._gripper = gripper
         self._since_toggle = DEBOUNCE_STEPS + GRIPPER_STEPS
         self._held: spaces.Pose | None = None
 
