@@ -57,6 +57,12 @@ def test_the_keyboard_is_that_of_a_named_terminal_for_nodes_have_none():
     assert by_name(arguments)["spacemouse_node"].parameters["terminal"] == "/dev/pts/9"
 
 
+def test_a_keyboard_without_a_terminal_is_refused(monkeypatch):
+    monkeypatch.setattr(graph, "own_terminal", lambda: "")
+    with pytest.raises(ResipError, match="start this in one"):
+        graph.graph(GraphArguments(task="teleop", source="keyboard"))
+
+
 def test_demonstrations_are_trials_that_an_operator_ends():
     arguments = dataclasses.replace(ROBOT, task="teleop", trials=5, operator="ann", record="demos")
     spec = by_name(arguments)[graph.TRIAL_NODE]

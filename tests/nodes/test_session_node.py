@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from resip import topics
-from resip.nodes.session_node import AUDIT_FILE, METADATA_KEY
+from resip.nodes.session_node import AUDIT_FILE
 from resip.recording.reader import Bag
+from resip.recording.writer import DEMONSTRATION_KEY
 from resip.trials import records
 from ros_harness import Observer, Program
 
@@ -47,7 +48,7 @@ def begin_running(observer):
 
 
 def about(directory):
-    return json.loads(Bag(directory).custom[METADATA_KEY])
+    return json.loads(Bag(directory).custom[DEMONSTRATION_KEY])
 
 
 def test_demonstrations_are_recorded_marked_kept_and_audited(session, observer, tmp_path):

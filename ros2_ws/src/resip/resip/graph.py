@@ -244,6 +244,8 @@ def _operator(arguments: GraphArguments) -> NodeSpec:
     chosen = {"device": arguments.device, "profile": arguments.profile}
     if arguments.source == "keyboard":
         chosen["terminal"] = arguments.terminal or own_terminal()
+        if not chosen["terminal"]:
+            raise ResipError("the keyboard is read from a terminal, and there is none: start this in one, or name it")
     return _node(
         "spacemouse_node",
         source=arguments.source,

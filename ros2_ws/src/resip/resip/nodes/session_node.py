@@ -22,15 +22,14 @@ from std_srvs.srv import Trigger
 import resip
 from resip import spaces, topics
 from resip.nodes import messages, runtime
-from resip.nodes.trial_node import TrialNode
+from resip.nodes.trial_node import INTERRUPTED, TrialNode
 from resip.recording import check
+from resip.recording.writer import DEMONSTRATION_KEY
 from resip.trials import records
 from resip.trials.protocol import Ending, Phase, Verdict
 from resip.trials.records import Outcome
 
 AUDIT_FILE: Final = "audit.json"
-#: Key of the bag's free metadata that tells, as JSON, what demonstration it holds.
-METADATA_KEY: Final = "resip_demonstration"
 _DISCARDED: Final = "discarded by the operator"
 _CAMERA_ROOTS: Final = tuple(f"/{camera}/" for camera in spaces.CAMERAS)
 _PACKAGES: Final = ("numpy", "torch", "mcap")
@@ -112,11 +111,11 @@ class SessionNode(TrialNode):
             "versions": _versions(),
         }
         self._marks_s = []
-        return {METADATA_KEY: json.dumps(about)}
+        return {DEMONSTRATION_KEY: json.dumps(about)}
 
     def _go_on(self, outcome: Outcome) -> None:
         directory = records.trial_directory(self._directory, self._index)
-        if outcome.judged or outcome.reason == _DISCARDED:
+        if outcome.duration_s > 0 and outcome.reason != INTERRUPTED:  # who interrupts does not wait for an audit
             self._audit(directory)
         if outcome.reason != _DISCARDED:
             super()._go_on(outcome)

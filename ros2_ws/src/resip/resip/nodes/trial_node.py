@@ -39,6 +39,9 @@ from resip.trials.protocol import Action, Ending, Phase, Plan, Trial, Verdict, V
 from resip.trials.records import Outcome, Settings, TrialSet
 from resip.trials.stages import STAGES
 
+#: Why a trial ended that the node did not live to see the end of.
+INTERRUPTED: Final = "interrupted"
+
 _STEP_PERIOD_S: Final = 0.05
 _STATUS_PERIOD_S: Final = 0.5
 _RATE_WINDOW_S: Final = 2.0
@@ -109,7 +112,7 @@ class TrialNode(runtime.ResipNode):
     def close(self) -> None:
         """End a running trial as interrupted; what was recorded of it stays."""
         if self._trial is not None:
-            self._trial.interrupt("interrupted")
+            self._trial.interrupt(INTERRUPTED)
             for action in (Action.STOP, Action.DISARM):  # nobody is left to hear the answers
                 self._triggers[action].call_async(Trigger.Request())
             self._finish_trial(self._trial, measured=False)  # there is little time to end in
@@ -143,7 +146,7 @@ class TrialNode(runtime.ResipNode):
 
     def _finish_trial(self, trial: Trial, measured: bool = True) -> None:
         self._trial = None
-        ending = trial.ending or Ending("aborted", "interrupted")
+        ending = trial.ending or Ending("aborted", INTERRUPTED)
         lost = sum(self._recorder.stop(self._bag_metadata(ending)).values())
         seed = self._settings.seed + self._index
         outcome = Outcome(

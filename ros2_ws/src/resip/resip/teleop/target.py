@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from resip import rotation, spaces
@@ -88,4 +88,4 @@ class TargetGenerator:
         translation_m, rotation_rad = self._profile.step(motion)
         turn = rotation.matrix_from_rotvec(rotation_rad)
         matrix = turn @ measured.matrix if self._profile.rotation_frame == "base" else measured.matrix @ turn
-        return replace(measured, position=measured.position + translation_m, matrix=matrix)
+        return spaces.Pose(measured.position + translation_m, matrix)
