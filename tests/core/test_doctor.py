@@ -102,6 +102,7 @@ class TestOtherMachines:
         device = tmp_path / "hidraw3" / "device"
         device.mkdir(parents=True)
         (device / "uevent").write_text("HID_ID=0003:0000256F:0000C635\nHID_NAME=3Dconnexion SpaceMouse Compact\n")
+        (device / "report_descriptor").write_bytes(bytes.fromhex("05 01 09 08 a1 01"))
         found = doctor.check_spacemouse(tmp_path)
 
         assert found.detail.startswith("3Dconnexion SpaceMouse Compact at /dev/hidraw3")

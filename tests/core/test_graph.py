@@ -42,8 +42,37 @@ def test_trials_add_the_node_that_runs_them():
     assert (parameters["n"], parameters["seed"], parameters["out_dir"]) == (3, 7, "out")
 
 
+def test_teleop_has_an_operator_in_the_policys_place_and_nothing_else_is_different():
+    one_leg, teleop = by_name(GraphArguments()), by_name(GraphArguments(task="teleop", profile="fine"))
+    assert list(teleop) == ["sim_cell", "franka_bridge_node", "diff_ik_node", "spacemouse_node"]
+    for name in ("franka_bridge_node", "diff_ik_node"):
+        assert teleop[name] == one_leg[name]
+    assert teleop["sim_cell"].parameters["task"] == "one_leg"
+    assert teleop["spacemouse_node"].parameters["profile"] == "fine"
+    assert "terminal" not in teleop["spacemouse_node"].parameters
+
+
+def test_the_keyboard_is_that_of_a_named_terminal_for_nodes_have_none():
+    arguments = GraphArguments(task="teleop", source="keyboard", terminal="/dev/pts/9")
+    assert by_name(arguments)["spacemouse_node"].parameters["terminal"] == "/dev/pts/9"
+
+
+def test_a_keyboard_without_a_terminal_is_refused(monkeypatch):
+    monkeypatch.setattr(graph, "own_terminal", lambda: "")
+    with pytest.raises(ResipError, match="start this in one"):
+        graph.graph(GraphArguments(task="teleop", source="keyboard"))
+
+
+def test_demonstrations_are_trials_that_an_operator_ends():
+    arguments = dataclasses.replace(ROBOT, task="teleop", trials=5, operator="ann", record="demos")
+    spec = by_name(arguments)[graph.TRIAL_NODE]
+    assert spec.executable == "session_node"
+    wanted = {"task": "one_leg", "n": 5, "operator": "ann", "policy": "teleop:spacemouse", "time_limit_s": 3600.0}
+    assert spec.parameters.items() >= wanted.items()
+
+
 def test_every_node_has_its_module():
-    for arguments in (GraphArguments(trials=1), ROBOT):
+    for arguments in (GraphArguments(trials=1), ROBOT, GraphArguments(task="teleop", trials=1)):
         for spec in graph.graph(arguments):
             assert importlib.util.find_spec(spec.module), spec.module
 
@@ -61,6 +90,10 @@ def test_a_robot_needs_its_address_and_its_cameras(missing):
         ({"trials": -1}, "trials"),
         ({"rtf": -0.5}, "rtf"),
         ({"headless": True}, "replay"),
+        ({"task": "teleop", "policy": "models/one_leg"}, "no policy"),
+        ({"task": "teleop", "profile": "keyboard"}, "choose from fine, wired, wireless"),
+        ({"task": "teleop", "assembly": "lampp"}, "assembly"),
+        ({"task": "teleop", "source": "keyboard", "deadman": "button"}, "needs source spacemouse"),
     ],
 )
 def test_what_does_not_fit_is_refused(wrong, message):

@@ -9,7 +9,7 @@ import pytest
 import rosbags.rosbag2
 from resip import topics
 from resip.recording import commands, definitions
-from resip.recording.check import CELL_TOPICS, GRAPH_TOPICS, inspect
+from resip.recording.check import CELL_TOPICS, GRAPH_TOPICS, audit_lines, inspect
 from resip.recording.loss import LossCounter
 from resip.recording.reader import Bag, BagError
 from resip.recording.writer import LOST_KEY, BagExistsError, BagWriter, OfferedQos
@@ -190,6 +190,34 @@ class TestCheck:
 
         assert joints.gaps == 1
         assert joints.longest_gap_s == pytest.approx(0.07)
+
+    def test_a_stamp_that_goes_back_is_told_but_not_a_log_time_that_does(self, directory):
+        writer = BagWriter(directory)
+        record_joint_states(writer, [0, 10, 20, 30, 25, 40])
+        writer.add_topic(topics.EE_POSE, JOINT_STATE, OfferedQos(reliable=True))
+        for i, logged_ms in enumerate([0, 20, 10, 30]):
+            writer.write(topics.EE_POSE, joint_state(i * 10 * MS), logged_ms * MS, logged_ms * MS, sequence=i + 1)
+        writer.close({})
+        report = inspect(directory)
+        assert {topic.topic: topic.disordered for topic in report.topics} == {topics.JOINT_STATES: 1, topics.EE_POSE: 0}
+        assert f"audit: stamps that go back: {topics.JOINT_STATES} 1" in audit_lines(report)
+
+    @pytest.mark.parametrize(
+        ("front_ms", "wrist_ms", "skew_s"),
+        [
+            ([0, 100, 200], [3, 103, 203], (0.003, 0.003)),
+            ([0, 100, 200], [0, 200], (0.0, 0.1)),  # a frame of the wrist is missing
+            ([0, 100], [40], (0.05, 0.06)),
+            ([0], [], None),
+        ],
+    )
+    def test_the_cameras_skew_is_that_of_the_nearest_frames(self, directory, front_ms, wrist_ms, skew_s):
+        writer = BagWriter(directory)
+        for camera, stamps_ms in (("front", front_ms), ("wrist", wrist_ms)):
+            if stamps_ms:
+                record_joint_states(writer, stamps_ms, topics.compressed(camera))
+        writer.close({})
+        assert inspect(directory).camera_skew_s == (skew_s and pytest.approx(skew_s))
 
     def test_lost_messages_are_a_problem_named_by_topic(self, directory):
         writer = BagWriter(directory)

@@ -86,7 +86,7 @@ class Starts:
 
 @dataclass(frozen=True)
 class Collect:
-    """Record demonstrations of the scripted expert into a data set; it can be interrupted."""
+    """Record demonstrations into a data set, of the scripted expert or by hand; it can be interrupted."""
 
     task: Positional[str]
     """Name of the task, such as one_leg."""
@@ -104,9 +104,20 @@ class Collect:
     """Copies of each, displaced on the table, that are stored beside it."""
     images: bool = True
     """Render both cameras; without them a set has states only, and takes seconds."""
+    source: Literal["expert", "keyboard", "spacemouse"] = "expert"
+    """Who demonstrates: the expert, or you in MuJoCo's viewer (docs/teleop.md); without copies and threads then."""
+    profile: str = ""
+    """How fast you move; empty takes the source's own."""
 
     def run(self) -> None:
         """Record until the data set is complete."""
+        if self.source != "expert":
+            from resip_training.data.operate import operate_in_viewer
+
+            operate_in_viewer(
+                self.task, self.demos, self.seed, self.randomness, self.out, self.source, self.profile, self.images
+            )
+            return
         from resip_training.data.collect import collect
 
         collect(self.task, self.demos, self.seed, self.randomness, self.out, self.threads, self.copies, self.images)

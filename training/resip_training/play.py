@@ -74,7 +74,9 @@ def play(
     replay = Replay(env.task, TILE_WIDTH_PX, TILE_HEIGHT_PX)
     if visual_seed is not None:
         replay.show(replay.appearances.draw(visual_seed, seed))
-    with _open_viewer(replay) if viewer else nullcontext(_nobody_watches) as watch:
+    with (
+        open_viewer(replay, "without --viewer a video is written") if viewer else nullcontext(_nobody_watches) as watch
+    ):
         episode = _Episode(env, act, seed, watch)
         if out is None:
             for _ in episode.states():
@@ -222,14 +224,18 @@ def _write(out: Path, frames: Iterator[Picture], task: Task) -> None:
 
 
 @contextmanager
-def _open_viewer(replay: Replay) -> Iterator[Watch]:
-    """MuJoCo's viewer of the replayed scene, which shows each state for a control period."""
+def open_viewer(replay: Replay, remedy: str) -> Iterator[Watch]:
+    """MuJoCo's viewer of the replayed scene, which shows each state for a control period.
+
+    Raises:
+      ResipError: there is no display; ``remedy`` ends the message.
+    """
     import glfw
     from mujoco import viewer
 
     with warnings.catch_warnings(action="ignore"):  # the error says it
         if not glfw.init():  # asked first: the viewer ends the process
-            raise ResipError("MuJoCo's viewer needs a display and finds none: without --viewer a video is written")
+            raise ResipError(f"MuJoCo's viewer needs a display and finds none: {remedy}")
     with viewer.launch_passive(replay.model, replay.data) as handle:
         shown_s = time.monotonic()
 

@@ -5,7 +5,16 @@ from glob import glob
 from setuptools import find_packages, setup
 
 PACKAGE = "resip"
-NODES = ("camera_node", "sim_cell", "policy_node", "diff_ik_node", "franka_bridge_node", "trial_node")
+NODES = (
+    "camera_node",
+    "sim_cell",
+    "policy_node",
+    "spacemouse_node",
+    "diff_ik_node",
+    "franka_bridge_node",
+    "trial_node",
+    "session_node",
+)
 
 setup(
     name=PACKAGE,

@@ -84,14 +84,15 @@ def collect(
                 record_worlds=record_worlds,
             ):
                 if run.success:
-                    writer.append_from(_episode(displaced(run, copy), replay) for copy in range(copies + 1))
+                    writer.append_from(as_episode(displaced(run, copy), replay) for copy in range(copies + 1))
                     progress.update(bar, completed=len(writer.seeds))
     if replay is not None:
         replay.close()
     print(f"{len(writer.seeds)} demonstrations, {writer.n_steps} steps in {out}")
 
 
-def _episode(run: Trajectory, replay: Replay | None) -> Episode:
+def as_episode(run: Trajectory, replay: Replay | None) -> Episode:
+    """An episode of a data set, with the pictures of both cameras if there is something to render them with."""
     width_m = run.robot_state[:, spaces.STATE_GRIPPER_WIDTH.start]
     seen = run.joint_positions, width_m, run.part_poses
     images = {} if replay is None else {camera: replay.render(camera, *seen) for camera in spaces.CAMERAS}

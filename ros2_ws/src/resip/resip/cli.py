@@ -24,7 +24,7 @@ from tyro.conf import Positional
 
 import resip
 from resip.errors import ResipError, check_name
-from resip.graph import TASKS, GraphArguments
+from resip.graph import GRAPHS, TASKS, GraphArguments
 
 _INTERRUPTED: Final = 128 + 2  # the shells' convention: 128 + SIGINT
 _ENTRY_POINTS: Final = "resip.commands"
@@ -74,9 +74,9 @@ class Doctor:
 
 @dataclass(frozen=True)
 class Up(GraphArguments):
-    """Start the graph of a task, as `ros2 launch resip TASK.launch.py` does, until Ctrl-C."""
+    """Start the graph of a task (or teleop), as `ros2 launch resip TASK.launch.py` does, until Ctrl-C."""
 
-    task: Positional[Annotated[str, Doc(_TASK_HELP)]] = field()
+    task: Positional[Annotated[str, Doc(f"Task, or teleop: {', '.join(GRAPHS)}.")]] = field()
 
     def run(self) -> int:
         """Run the graph; its exit status."""

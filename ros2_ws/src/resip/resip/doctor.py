@@ -26,11 +26,11 @@ from rich.table import Table
 
 from resip.errors import ResipError
 from resip.polymetis.client import ARM_PORT, GRIPPER_PORT
+from resip.teleop import hidraw
 
 _PROBE_TIMEOUT_S = 60.0  # the first import of torch on a cold disk takes tens of seconds
 _CONNECT_TIMEOUT_S = 1.0
 _POLYMETIS_PORTS: Final = {"arm": ARM_PORT, "gripper": GRIPPER_PORT}
-_SPACEMOUSE_VENDORS: Final = ("046D", "256F")  # Logitech (older models), 3Dconnexion
 _SETUP: Final = "run `make setup`"
 
 
@@ -184,18 +184,15 @@ def check_gpu() -> Finding:
     return Finding(Status.OK, f"torch {detail}")
 
 
-def check_spacemouse(devices: Path = Path("/sys/class/hidraw")) -> Finding:
+def check_spacemouse(devices: Path = hidraw.SYSFS) -> Finding:
     """A SpaceMouse among the HID devices, and the right to read it."""
-    for device in sorted(devices.glob("hidraw*")):
-        event = (device / "device" / "uevent").read_text() if (device / "device" / "uevent").is_file() else ""
-        name = next((line.partition("=")[2] for line in event.splitlines() if line.startswith("HID_NAME=")), "")
-        if not ("Space" in name and any(f":0000{vendor}:" in event.upper() for vendor in _SPACEMOUSE_VENDORS)):
-            continue
-        node = Path("/dev") / device.name
-        if not os.access(node, os.R_OK):
-            return Finding(Status.BROKEN, f"{name} at {node}: no permission", "add a udev rule for hidraw, replug it")
-        return Finding(Status.OK, f"{name} at {node}")
-    return Finding(Status.ABSENT, "no SpaceMouse", "only teleoperation wants one")
+    found = hidraw.spacemice(devices)
+    if not found:
+        return Finding(Status.ABSENT, "no SpaceMouse", "only teleoperation wants one, and a keyboard will do")
+    detail = f"{found[0].name} at {found[0].node}"
+    if not os.access(found[0].node, os.R_OK):
+        return Finding(Status.BROKEN, f"{detail}: no permission", hidraw.PERMISSION_REMEDY)
+    return Finding(Status.OK, detail)
 
 
 def check_models(folder: Path) -> Finding:

@@ -17,11 +17,23 @@ from resip import spaces
 from resip.errors import ResipError, UnknownNameError, check_name
 from resip.policy.replay import REPLAY_PREFIX
 from resip.polymetis.client import ARM_PORT, GRIPPER_PORT
+from resip.teleop.keyboard import own_terminal
+from resip.teleop.profile import PROFILES_OF
 
 TASKS: Final = ("one_leg",)
+#: A graph with an operator in the policy's place, for any of the tasks.
+TELEOP: Final = "teleop"
+GRAPHS: Final = (*TASKS, TELEOP)
 
 #: A busy machine may stop the simulated cell for a while; on the robot a second is an eternity.
 _SIM_STALE_AFTER_S: Final = 5.0
+
+#: How long (wall time) commands that stop coming hold the simulated cell up.
+_POLICY_RELEASE_S: Final = 2.0
+_TELEOP_RELEASE_S: Final = 0.15
+
+#: The operator says when a demonstration ends; a forgotten one ends all the same.
+_DEMONSTRATION_LIMIT_S: Final = 3600.0
 
 Parameter = bool | int | float | str
 
@@ -30,7 +42,7 @@ Parameter = bool | int | float | str
 class GraphArguments:
     """What a graph can be asked for; the same on the command line and in the launch files."""
 
-    task: Annotated[str, Doc(f"Task: {', '.join(TASKS)}.")] = "one_leg"
+    task: Annotated[str, Doc(f"Task, or teleop: {', '.join(GRAPHS)}.")] = "one_leg"
     robot: Annotated[Literal["sim", "polymetis"], Doc("The simulated cell, or a Franka behind a Polymetis server.")] = (
         "sim"
     )
@@ -38,22 +50,43 @@ class GraphArguments:
     front_serial: Annotated[str, Doc("Serial number of the front RealSense (robot polymetis).")] = ""
     wrist_serial: Annotated[str, Doc("Serial number of the wrist RealSense (robot polymetis).")] = ""
     policy: Annotated[str, Doc("Folder of an exported policy, or replay:PATH.npz; empty: models/TASK.")] = ""
-    trials: Annotated[int, Doc("Trials to run and record before the graph ends; 0: none, it runs on.")] = 0
+    trials: Annotated[int, Doc("Trials (teleop: demonstrations) to record before the graph ends; 0: none.")] = 0
     record: Annotated[str, Doc("Folder that the trials and their bags go to.")] = "trials"
     record_raw: Annotated[bool, Doc("Record uncompressed images as well (55 MB/s from two RealSenses).")] = False
-    time_limit_s: Annotated[float, Doc("Longest trial, in s of ROS time.")] = 70.0
+    time_limit_s: Annotated[float, Doc("Longest trial, in s of ROS time (teleop: as long as the operator likes).")] = (
+        70.0
+    )
     headless: Annotated[bool, Doc("Simulated cell without cameras and without GL: for replays only.")] = False
     seed: Annotated[int, Doc("Seed of the first trial; each further trial has the next one.")] = 0
     randomness: Annotated[str, Doc("How far the simulated starts are spread.")] = "low"
     rtf: Annotated[float, Doc("Real-time factor of the simulated cell; 0: as fast as the graph keeps up.")] = 1.0
     arm_port: Annotated[int, Doc("Port of the arm's Polymetis server.")] = ARM_PORT
     gripper_port: Annotated[int, Doc("Port of the gripper's Polymetis server.")] = GRIPPER_PORT
+    assembly: Annotated[str, Doc("Task whose parts lie in the cell (teleop).")] = "one_leg"
+    source: Annotated[Literal["spacemouse", "keyboard"], Doc("What the operator moves the robot with (teleop).")] = (
+        "spacemouse"
+    )
+    profile: Annotated[str, Doc("Speeds of the source, see docs/teleop.md; empty: the source's own (teleop).")] = ""
+    rotation_frame: Annotated[
+        Literal["profile", "base", "tool"], Doc("Whose axes turns are about; profile: as that says (teleop).")
+    ] = "profile"
+    deadman: Annotated[Literal["motion", "button"], Doc("What lets the robot move (teleop).")] = "motion"
+    device: Annotated[str, Doc("Hidraw file of the SpaceMouse; empty: the first one found (teleop).")] = ""
+    terminal: Annotated[str, Doc("Terminal of the keyboard; empty: this one (teleop).")] = ""
+    operator: Annotated[str, Doc("Who moves the robot, for the record (teleop).")] = ""
     params_file: Annotated[str, Doc("ROS parameter file whose values go before those of the graph.")] = ""
 
     @property
     def policy_name(self) -> str:
-        """The policy, or the one that belongs to the task."""
+        """What gives the targets: the policy, or the one that belongs to the task, or the operator's source."""
+        if self.task == TELEOP:
+            return f"{TELEOP}:{self.source}"
         return self.policy or f"models/{self.task}"
+
+    @property
+    def cell_task(self) -> str:
+        """Task whose parts lie in the cell."""
+        return self.assembly if self.task == TELEOP else self.task
 
 
 @dataclass(frozen=True)
@@ -87,7 +120,7 @@ def graph(arguments: GraphArguments) -> list[NodeSpec]:
     nodes += [
         _node("franka_bridge_node", **_bridge_parameters(arguments)),
         _node("diff_ik_node"),
-        _node("policy_node", policy=arguments.policy_name, seed=arguments.seed),
+        _operator(arguments) if arguments.task == TELEOP else _policy(arguments),
     ]
     if arguments.trials:
         nodes.append(_trials(arguments))
@@ -135,7 +168,8 @@ def _from_text(name: str, kind: Any, text: str) -> Any:
 
 
 def _check(arguments: GraphArguments) -> None:
-    check_name("task", arguments.task, TASKS)
+    check_name("task", arguments.task, GRAPHS)
+    check_name("assembly", arguments.assembly, TASKS)
     check_name("robot", arguments.robot, argument_choices("robot"))
     if arguments.robot == "polymetis":
         for name in ("robot_ip", "front_serial", "wrist_serial"):
@@ -145,8 +179,20 @@ def _check(arguments: GraphArguments) -> None:
         raise ResipError(f"trials is {arguments.trials}: give the number of trials to run, or 0")
     if arguments.rtf < 0:
         raise ResipError(f"rtf is {arguments.rtf}: give a real-time factor, or 0 for as fast as possible")
-    if arguments.headless and not arguments.policy_name.startswith(REPLAY_PREFIX):
+    if arguments.task == TELEOP:
+        _check_teleop(arguments)
+    elif arguments.headless and not arguments.policy_name.startswith(REPLAY_PREFIX):
         raise ResipError("headless leaves the policy without images: give it policy replay:PATH.npz")
+
+
+def _check_teleop(arguments: GraphArguments) -> None:
+    if arguments.policy:
+        raise ResipError(f"teleop takes no policy, got {arguments.policy!r}: the operator is in its place")
+    check_name("source", arguments.source, PROFILES_OF)
+    if arguments.profile:
+        check_name(f"profile of the {arguments.source}", arguments.profile, PROFILES_OF[arguments.source])
+    if arguments.source == "keyboard" and arguments.deadman == "button":
+        raise ResipError("a terminal does not tell held keys: deadman button needs source spacemouse")
 
 
 def _node(name: str, **parameters: Parameter) -> NodeSpec:
@@ -161,13 +207,15 @@ def _cell(arguments: GraphArguments) -> list[NodeSpec]:
     return [
         _node(
             "sim_cell",
-            task=arguments.task,
+            task=arguments.cell_task,
             seed=arguments.seed,
             randomness=arguments.randomness,
             rtf=arguments.rtf,
             images=not arguments.headless,
             arm_port=arguments.arm_port,
             gripper_port=arguments.gripper_port,
+            # an operator's targets come and go: the cell must not stand still when they go
+            release_after_s=_TELEOP_RELEASE_S if arguments.task == TELEOP else _POLICY_RELEASE_S,
         )
     ]
 
@@ -187,17 +235,42 @@ def _bridge_parameters(arguments: GraphArguments) -> dict[str, Parameter]:
     return ports | {"host": arguments.robot_ip}
 
 
-def _trials(arguments: GraphArguments) -> NodeSpec:
+def _policy(arguments: GraphArguments) -> NodeSpec:
+    return _node("policy_node", policy=arguments.policy_name, seed=arguments.seed)
+
+
+def _operator(arguments: GraphArguments) -> NodeSpec:
+    """The node in the policy's place; what is left to its own defaults is not set."""
+    chosen = {"device": arguments.device, "profile": arguments.profile}
+    if arguments.source == "keyboard":
+        chosen["terminal"] = arguments.terminal or own_terminal()
+        if not chosen["terminal"]:
+            raise ResipError("the keyboard is read from a terminal, and there is none: start this in one, or name it")
     return _node(
+        "spacemouse_node",
+        source=arguments.source,
+        rotation_frame=arguments.rotation_frame,
+        deadman=arguments.deadman,
+        **{name: value for name, value in chosen.items() if value},
+    )
+
+
+def _trials(arguments: GraphArguments) -> NodeSpec:
+    teleop = arguments.task == TELEOP
+    spec = _node(
         TRIAL_NODE,
-        task=arguments.task,
+        task=arguments.cell_task,
         robot=arguments.robot,
         policy=arguments.policy_name,
         randomness=arguments.randomness,
         n=arguments.trials,
         seed=arguments.seed,
-        time_limit_s=arguments.time_limit_s,
+        time_limit_s=_DEMONSTRATION_LIMIT_S if teleop else arguments.time_limit_s,
         out_dir=arguments.record,
         record_raw=arguments.record_raw,
         images=not arguments.headless,
     )
+    if not teleop:
+        return spec
+    parameters = {**spec.parameters, "operator": arguments.operator}
+    return NodeSpec(TRIAL_NODE, "resip.nodes.session_node", parameters)

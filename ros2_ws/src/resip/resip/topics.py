@@ -16,6 +16,8 @@ TARGET_GRIPPER: Final = "/policy/target_gripper"
 POLICY_STATUS: Final = "/policy/status"
 POLICY_PLAN: Final = "/policy/plan"
 
+JOY: Final = "/teleop/joy"
+
 JOINT_COMMAND: Final = "/command/joints"
 IK_STATUS: Final = "/command/status"
 
@@ -32,6 +34,8 @@ CELL_RESET: Final = "/cell/reset"
 TRIAL_BEGIN: Final = "/trial/begin"
 TRIAL_SUCCESS: Final = "/trial/success"
 TRIAL_FAILURE: Final = "/trial/failure"
+TRIAL_MARK: Final = "/trial/mark"
+TRIAL_DISCARD: Final = "/trial/discard"
 
 
 def image(camera: str) -> str:

@@ -11,9 +11,10 @@ import importlib
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import rclpy
@@ -85,15 +86,19 @@ class Recorder:
                 writer.add_topic(topic.name, topic.type_name, topic.qos)
             self._writer = writer
 
-    def stop(self) -> dict[str, int]:
-        """Close the bag, if one is open; return how many messages each topic lost while it was."""
+    def stop(self, metadata: Mapping[str, str] = MappingProxyType({})) -> dict[str, int]:
+        """Close the bag, if one is open; return how many messages each topic lost while it was.
+
+        Args:
+          metadata: goes into the bag's own, as its free key-value pairs.
+        """
         with self._lock:
             if self._writer is None:
                 return {}
             self._drain()
             writer, self._writer = self._writer, None
             lost = self._loss.lost
-        writer.close({LOST_KEY: json.dumps(lost)} if self._counts_loss else {})
+        writer.close({**metadata, **({LOST_KEY: json.dumps(lost)} if self._counts_loss else {})})
         return lost
 
     def hears(self, topic: str) -> bool:

@@ -90,6 +90,7 @@ class SimCell(runtime.ResipNode):
         camera_hz = self.parameter("camera_hz", 10.0, "Frames a second of cell time", (1.0, 60.0))
         rtf = self.parameter("rtf", 1.0, "Real-time factor to keep to; 0 for as fast as possible", (0.0, 100.0))
         lead_s = self.parameter("max_lead_s", 0.02, "How late the graph may be, in cell time (s)", (0.01, 1.0))
+        release_s = self.parameter("release_after_s", 2.0, "Wall time that a silent topic holds it (s)", (0.05, 60.0))
         self._ports = (
             self.parameter("arm_port", ARM_PORT, "Port of the arm's server; 0 picks a free one", (0, 65535)),
             self.parameter("gripper_port", GRIPPER_PORT, "Port of the gripper's server; 0 picks one", (0, 65535)),
@@ -97,7 +98,7 @@ class SimCell(runtime.ResipNode):
         self.declare_parameter("seed", 0, ParameterDescriptor(description="Seed of the next reset"))
         self.declare_parameter("randomness", "low", ParameterDescriptor(description="Level of the next reset"))
         self._camera_period_s = 1.0 / camera_hz
-        self._pacer = Pacer(rtf, {topic: period_s + lead_s for topic, (_, period_s) in PACE_TOPICS.items()})
+        self._pacer = Pacer(rtf, {topic: period_s + lead_s for topic, (_, period_s) in PACE_TOPICS.items()}, release_s)
         self._inbox: deque[_Request] = deque()
         self._news = threading.Condition()
         self._stop = False

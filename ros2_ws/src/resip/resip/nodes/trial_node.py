@@ -39,6 +39,9 @@ from resip.trials.protocol import Action, Ending, Phase, Plan, Trial, Verdict, V
 from resip.trials.records import Outcome, Settings, TrialSet
 from resip.trials.stages import STAGES
 
+#: Why a trial ended that the node did not live to see the end of.
+INTERRUPTED: Final = "interrupted"
+
 _STEP_PERIOD_S: Final = 0.05
 _STATUS_PERIOD_S: Final = 0.5
 _RATE_WINDOW_S: Final = 2.0
@@ -62,9 +65,13 @@ _SERVICES: Final = {
 
 
 class TrialNode(runtime.ResipNode):
-    """Parameters in ``__init__``."""
+    """Parameters in ``__init__``.
 
-    def __init__(self) -> None:
+    Args:
+      operator_judges: a person begins and judges trials in simulation too.
+    """
+
+    def __init__(self, operator_judges: bool = False) -> None:
         super().__init__("trial_node")
         self._settings = Settings(
             task=self.parameter("task", "one_leg", "Task, for the record and the stages shown"),
@@ -77,14 +84,17 @@ class TrialNode(runtime.ResipNode):
         )
         self._directory = Path(self.parameter("out_dir", "trials", "Directory of the set of trials"))
         raw_images = self.parameter("record_raw", False, "Record uncompressed images as well")
-        images = self.parameter("images", True, "Whether the graph has cameras; without, none are waited for")
+        self._has_cameras = self.parameter("images", True, "Whether the graph has cameras; else none are waited for")
         ready_s = self.parameter("ready_timeout_s", 60.0, "Longest wait for the graph after a reset (s)", (1.0, 600.0))
         self._plan = Plan(
             time_limit_s=self._settings.time_limit_s,
             resets_cell=self._settings.robot == "sim",
             ready_timeout_s=ready_s,
         )
-        self._streams = _STREAMS if images else {t: n for t, n in _STREAMS.items() if t not in _CAMERA_STREAMS}
+        self._operator_judges = operator_judges or not self._plan.resets_cell
+        self._streams = (
+            _STREAMS if self._has_cameras else {t: n for t, n in _STREAMS.items() if t not in _CAMERA_STREAMS}
+        )
         self._todo = records.unfinished(self._directory, self._settings)
         self._recorder = Recorder(self.now_ns, raw_images)
         self._triggers = {action: self.create_client(Trigger, name) for action, name in _SERVICES.items()}
@@ -102,7 +112,7 @@ class TrialNode(runtime.ResipNode):
     def close(self) -> None:
         """End a running trial as interrupted; what was recorded of it stays."""
         if self._trial is not None:
-            self._trial.interrupt("interrupted")
+            self._trial.interrupt(INTERRUPTED)
             for action in (Action.STOP, Action.DISARM):  # nobody is left to hear the answers
                 self._triggers[action].call_async(Trigger.Request())
             self._finish_trial(self._trial, measured=False)  # there is little time to end in
@@ -120,7 +130,7 @@ class TrialNode(runtime.ResipNode):
         self._ready_from_ns = self._started_ns = 0
         self._verdict: Verdict | None = None
         self._finished_s: float | None = None  # ROS time at which a replay was seen to be over
-        self._begun = self._plan.resets_cell
+        self._begun = not self._operator_judges
         self._unasked: Callable[[], bool] | None = None  # a call whose service is not there yet
         self._rate: list[tuple[float, int]] = []
         self._trial = Trial(self._plan, time.monotonic())
@@ -136,8 +146,8 @@ class TrialNode(runtime.ResipNode):
 
     def _finish_trial(self, trial: Trial, measured: bool = True) -> None:
         self._trial = None
-        lost = sum(self._recorder.stop().values())
-        ending = trial.ending or Ending("aborted", "interrupted")
+        ending = trial.ending or Ending("aborted", INTERRUPTED)
+        lost = sum(self._recorder.stop(self._bag_metadata(ending)).values())
         seed = self._settings.seed + self._index
         outcome = Outcome(
             self._index, seed, ending.result, ending.reason, trial.run_s, trial.wall_s, lost_messages=lost
@@ -148,6 +158,14 @@ class TrialNode(runtime.ResipNode):
         outcomes = records.read_outcomes(self._directory, range(self._settings.n))
         records.write_set(TrialSet(self._directory, self._settings, tuple(outcomes)))
         self._line.say(_summary(outcome))
+        self._go_on(outcome)
+
+    def _bag_metadata(self, ending: Ending) -> dict[str, str]:
+        """What the bag says of itself besides its messages."""
+        return {}
+
+    def _go_on(self, outcome: Outcome) -> None:
+        """Run the next trial, or end: a graph that failed once is not tried again."""
         if outcome.judged:
             self._next_trial()
         else:
@@ -227,7 +245,7 @@ class TrialNode(runtime.ResipNode):
         for topic in _WATCHED:
             self.create_subscription(DiagnosticArray, topic, self._on_status(topic), runtime.STATUS_QOS)
         self.create_subscription(PoseArray, topics.CELL_PART_POSES, self._on_parts, runtime.SENSOR_QOS)
-        if not self._plan.resets_cell:
+        if self._operator_judges:
             self.create_service(Trigger, topics.TRIAL_BEGIN, self._on_begin)
             self.create_service(Trigger, topics.TRIAL_SUCCESS, self._on_verdict(True))
             self.create_service(Trigger, topics.TRIAL_FAILURE, self._on_verdict(False))

@@ -23,6 +23,8 @@ _FOREVER: Final = {"sec": 9223372036, "nsec": 854775807}
 _FORMAT_VERSION: Final = 8
 METADATA_FILE: Final = "metadata.yaml"
 LOST_KEY: Final = "resip_lost_messages"
+#: Key of the bag's free metadata that tells, as JSON, what demonstration it holds.
+DEMONSTRATION_KEY: Final = "resip_demonstration"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Final
 from rich.console import Console
 
 from resip import process
-from resip.errors import ResipError
-from resip.graph import TRIAL_NODE, GraphArguments, graph
+from resip.errors import ResipError, check_name
+from resip.graph import TASKS, TRIAL_NODE, GraphArguments, graph
 from resip.trials import records, report
 from resip.trials.records import Settings, TrialSet
 
@@ -42,6 +42,7 @@ def run_trials(arguments: GraphArguments, json_file: Path | None = None) -> Path
       GraphError: a node ended that the trials needed.
       AbortedError: a trial was aborted or interrupted; the message says why. The report is written all the same.
     """
+    check_name("task", arguments.task, TASKS)
     if arguments.trials < 1:
         raise ResipError(f"{arguments.trials} trials: ask for at least 1")
     if arguments.record == _DEFAULT_RECORD:
