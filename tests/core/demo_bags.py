@@ -1,13 +1,14 @@
 """Makes the bag of a demonstration, without ROS: an arm that moves, two cameras, targets at 10 Hz."""
 
 import functools
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
 from resip import images, topics
 from resip.control import panda
 from resip.recording import definitions
-from resip.recording.story import Story
+from resip.recording.story import STORY_KEY, Story
 from resip.recording.writer import LOST_KEY, BagWriter, OfferedQos
 from trial_bags import header, make, pose
 
@@ -115,7 +116,7 @@ class DemoBag:
             data = bytes(definitions.typestore().serialize_cdr(message, kind))
             writer.write(topic, data, stamp + 4 * MS, stamp + 2 * MS)
         if close:
-            writer.close({LOST_KEY: "{}", **(story.as_custom_data() if story else {})})
+            writer.close({LOST_KEY: "{}", **({STORY_KEY: json.dumps(story.as_json())} if story else {})})
         else:
             writer.flush()
         return directory
@@ -123,4 +124,4 @@ class DemoBag:
 
 def story(result="success", **fields):
     """A teleoperated demonstration's."""
-    return Story("one_leg", "spacemouse", result, operator="ada", software={"resip": "0.1.0"}, **fields)
+    return Story("one_leg", "spacemouse", result, operator="ada", versions={"resip": "0.1.0"}, **fields)

@@ -192,7 +192,7 @@ def damage(path):
 
 class TestStory:
     def test_a_demonstration_carries_its_own(self, tmp_path):
-        told = story("failure", reason="dropped", stages=[{"name": "grasp", "time_s": 1.5}])
+        told = story("failure", reason="dropped", marks_s=[101.5])
         assert read_story(Bag(DemoBag(200).write(tmp_path / "bag", told))) == told
 
     def test_a_bag_without_one_says_what_was_looked_for(self, tmp_path):

@@ -73,6 +73,7 @@ class Steps:
       idle: steps left out because nothing happened.
       unobserved: steps left out before the first observation.
       damage: what is wrong with the bag, ``""`` where nothing is; the steps are what survives.
+      heard_until_ns: stamp of the newest robot state that survives.
     """
 
     tick_ns: Stamps
@@ -85,6 +86,7 @@ class Steps:
     idle: int
     unobserved: int
     damage: str
+    heard_until_ns: int
 
     def __len__(self) -> int:
         return len(self.tick_ns)
@@ -120,6 +122,7 @@ def resample(bag: Bag, run_s: tuple[float, float] | None = None, matching: Match
         idle=int(np.sum(~kept)),
         unobserved=unobserved,
         damage=heard.damage,
+        heard_until_ns=int(heard.stamps_ns(STATE)[-1]),
     )
 
 

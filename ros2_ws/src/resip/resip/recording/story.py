@@ -1,19 +1,20 @@
 """What a recording is, beside its messages: the task, who acted, how it ended.
 
-A trial's bag lies in ``trial_000/bag``; its ``outcome.json`` and the set's ``trials.json`` tell its story. A
-teleoperated demonstration has no trial around it: its recorder writes the story into the bag's own
-``metadata.yaml``, as JSON under ``resip_demonstration``.
+A teleoperated demonstration says it of itself: its recorder puts the story into the bag's ``metadata.yaml``, as JSON
+under ``resip_demonstration``. Of a policy's trial, ``outcome.json`` beside the bag and the set's ``trials.json`` tell.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from resip import spaces, topics
 from resip.errors import ResipError
-from resip.recording.reader import Bag, find_mcap
+from resip.recording.reader import Bag, BagError, find_mcap
 from resip.trials import records
 from resip.trials.protocol import Result
 
@@ -39,9 +40,11 @@ class Story:
       randomness: of the start: ``low``, ``med``, ``high`` or ``unknown``.
       robot: ``sim`` or ``polymetis``.
       operator: who teleoperated, or ``""``.
+      seed: of the start, in simulation.
       run_s: ROS times at which it began and was decided; None where all of the bag counts.
-      stages: marks, oldest first, each a mapping with its name and time.
-      software: versions at the time of recording, by name.
+      marks_s: ROS times of the stage marks that the operator set.
+      stages: what was judged of the stages, see ``resip.trials.stages``.
+      versions: of the software that recorded it.
       policy: what is known of the policy that acted.
     """
 
@@ -52,9 +55,11 @@ class Story:
     randomness: str = _UNKNOWN
     robot: str = _UNKNOWN
     operator: str = ""
+    seed: int | None = None
     run_s: tuple[float, float] | None = None
+    marks_s: list[float] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
-    software: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     policy: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -62,9 +67,9 @@ class Story:
         """Whether the task was done."""
         return self.result == "success"
 
-    def as_custom_data(self) -> dict[str, str]:
-        """What a recorder hands to ``BagWriter.close``."""
-        return {STORY_KEY: json.dumps(asdict(self))}
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return json.loads(json.dumps(asdict(self)))
 
 
 def read_story(bag: Bag) -> Story:
@@ -73,16 +78,35 @@ def read_story(bag: Bag) -> Story:
     Raises:
       StoryError: there is none, or it is damaged.
     """
-    text = bag.custom.get(STORY_KEY)
-    if text is not None:
-        return _demonstration(text, bag.path)
     directory = bag.path.parent.parent
-    if (directory / records.OUTCOME_FILE).is_file():
-        return _trial(directory)
+    outcome_file = directory / records.OUTCOME_FILE
+    outcome = records.read_outcome(outcome_file) if outcome_file.is_file() else None
+    told = bag.custom.get(STORY_KEY)
+    if told is not None:
+        story = _demonstration(told, bag.path)
+        return story if outcome is None else replace(story, run_s=outcome.run_s, stages=outcome.stages)
+    if outcome is not None:
+        return _trial(outcome, records.read_set(directory.parent).settings)
     raise StoryError(
         f"{bag.path} does not say how it ended: expected {records.OUTCOME_FILE} in {directory}, as `resip trial` "
         f"writes it, or {STORY_KEY} in its metadata.yaml, as a teleoperated recording has it"
     )
+
+
+def read_calibration(bag: Bag) -> dict[str, dict[str, Any]]:
+    """The first calibration of each camera in a bag: size (px), distortion and intrinsics, row by row.
+
+    A camera whose calibration is not there, or lies behind damage, is left out.
+    """
+    cameras = {topics.camera_info(camera): camera for camera in spaces.CAMERAS}
+    found: dict[str, dict[str, Any]] = {}
+    with contextlib.suppress(BagError):
+        for record in bag.records(cameras):
+            if (camera := cameras[record.topic]) not in found:
+                found[camera] = _intrinsics(record.decode())
+            if len(found) == len(cameras):
+                break
+    return found
 
 
 def find_bags(path: Path) -> list[Path]:
@@ -101,19 +125,28 @@ def _holds_bag(directory: Path) -> bool:
     return any((*directory.glob("*.mcap"), *directory.glob("bag/*.mcap")))
 
 
+def _intrinsics(info: Any) -> dict[str, Any]:
+    return {
+        "width": int(info.width),
+        "height": int(info.height),
+        "distortion_model": info.distortion_model,
+        "d": [float(value) for value in info.d],
+        "k": [float(value) for value in info.k],
+    }
+
+
 def _demonstration(text: str, path: Path) -> Story:
+    known = {one.name for one in fields(Story)}
     try:
-        story = Story(**json.loads(text))
-    except (ValueError, TypeError) as error:
+        story = Story(**{name: value for name, value in json.loads(text).items() if name in known})
+    except (ValueError, TypeError, AttributeError) as error:
         raise StoryError(f"{path}: {STORY_KEY} in its metadata.yaml cannot be read ({error})") from error
-    if story.result not in ("success", "failure", "aborted"):
-        raise StoryError(f"{path}: its result is {story.result!r}, not success, failure or aborted")
+    if story.result not in get_args(Result):
+        raise StoryError(f"{path}: its result is {story.result!r}, not one of {', '.join(get_args(Result))}")
     return story
 
 
-def _trial(directory: Path) -> Story:
-    outcome = records.read_outcome(directory / records.OUTCOME_FILE)
-    settings = records.read_set(directory.parent).settings
+def _trial(outcome: records.Outcome, settings: records.Settings) -> Story:
     return Story(
         task=settings.task,
         source="policy",
@@ -121,6 +154,7 @@ def _trial(directory: Path) -> Story:
         reason=outcome.reason,
         randomness=settings.randomness,
         robot=settings.robot,
+        seed=outcome.seed,
         run_s=outcome.run_s,
         stages=outcome.stages,
         policy={"policy": settings.policy, **outcome.model},
