@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from demo_bags import MS, DemoBag, joints_at, story
+from demo_bags import MS, DemoBag, damage, joints_at, story
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from resip import spaces, topics
@@ -181,13 +181,6 @@ class TestUnfitBags:
         steps = resample(Bag(path))
         assert f"{path} is damaged" in steps.damage
         assert 10 <= len(steps) <= 50
-
-
-def damage(path):
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 64] = bytes(64)
-    path.write_bytes(data)
 
 
 class TestStory:

@@ -88,13 +88,13 @@ def bags_to_dataset(paths: Sequence[Path], out: Path, matching: Matching, keep_f
         writer.append(episode)
     if writer is None:
         raise ResipError(no_episode(refusals))
-    print(f"{len(writer.seeds)} episodes of {len(recordings)} bags, {writer.n_steps} steps in {out}")
+    print(f"{len(writer.seeds)} episodes of {len(recordings)} recordings, {writer.n_steps} steps in {out}")
 
 
 def no_episode(refusals: Sequence[str]) -> str:
     """What is said where no bag makes an episode: the first reason, and how many more there are."""
     more = f" (and {len(refusals) - 1} more)" if len(refusals) > 1 else ""
-    return f"no episode in {len(refusals)} bags: {refusals[0]}{more}"
+    return f"none of {len(refusals)} recordings makes an episode: {refusals[0]}{more}"
 
 
 def read_recordings(paths: Sequence[Path]) -> list[Recording]:
@@ -120,7 +120,7 @@ def choose(recordings: Sequence[Recording], keep_failures: bool) -> list[Recordi
     if not chosen:
         counts = Counter(recording.story.result for recording in recordings)
         ended = ", ".join(f"{count} {result}" for result, count in sorted(counts.items()))
-        raise ResipError(f"no success in {len(recordings)} bags ({ended}): --keep-failures keeps them, marked as such")
+        raise ResipError(f"no success among the recordings ({ended}): --keep-failures takes them, marked as such")
     return chosen
 
 

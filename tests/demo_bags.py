@@ -125,3 +125,11 @@ class DemoBag:
 def story(result="success", **fields):
     """A teleoperated demonstration's."""
     return Story("one_leg", "spacemouse", result, operator="ada", versions={"resip": "0.1.0"}, **fields)
+
+
+def damage(path):
+    """Overwrite some bytes in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 64] = bytes(64)
+    path.write_bytes(data)
