@@ -6,6 +6,7 @@ Source: https://huggingface.co/docs/lerobot/lerobot-dataset-v3 and the readers o
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ INFO_FIELDS = {
     "video_path": str,
     "splits": dict,
 }
+EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 STATS = ("min", "max", "mean", "std", "count", "q01", "q10", "q50", "q90", "q99")
 
 
@@ -65,11 +67,8 @@ def problems(root: Path) -> list[str]:
 
 
 def _read_all(folder: Path) -> list[dict[str, Any]]:
-    return [
-        row
-        for path in sorted(folder.glob("chunk-???/file-???.parquet"))
-        for row in parquet.read_table(path).to_pylist()
-    ]
+    files = sorted(folder.glob("chunk-???/file-???.parquet"))
+    return [row for path in files for row in parquet.read_table(path).to_pylist()]
 
 
 def _info(info: dict[str, Any]) -> Iterator[str]:
@@ -140,14 +139,10 @@ def _episodes(
             yield f"meta/episodes: frames of episode {row['episode_index']} are not numbered from 0"
         if set(row["tasks"]) != {names.get(r["task_index"]) for r in rows}:
             yield f"meta/episodes: episode {row['episode_index']} has tasks {row['tasks']}"
-        for prefix, template in (
-            ("data", info["data_path"]),
-            ("meta/episodes", "meta/episodes/chunk-{:03d}/file-{:03d}.parquet"),
-        ):
-            place = row[f"{prefix}/chunk_index"], row[f"{prefix}/file_index"]
-            path = template.format(*place, chunk_index=place[0], file_index=place[1])
-            if not (root / path).is_file():
-                yield f"meta/episodes: {path} is not there"
+        for prefix, template in (("data", info["data_path"]), ("meta/episodes", EPISODES_PATH)):
+            place = {name: row[f"{prefix}/{name}"] for name in ("chunk_index", "file_index")}
+            if not (root / template.format(**place)).is_file():
+                yield f"meta/episodes: {template.format(**place)} is not there"
         start = stop
 
 
@@ -165,7 +160,7 @@ def _stats(info: dict[str, Any], stats: dict[str, dict[str, Any]], where: str) -
             if value.shape != ((1,) if key == "count" else shape):
                 yield f"{where}: {key} of {name} has shape {value.shape}"
         rising = ("min", "q01", "q10", "q50", "q90", "q99", "max")
-        if not all((values[a] <= values[b] + 1e-9).all() for a, b in zip(rising[:-1], rising[1:], strict=True)):
+        if not all((values[a] <= values[b] + 1e-9).all() for a, b in itertools.pairwise(rising)):
             yield f"{where}: quantiles of {name} do not rise"
         if feature["dtype"] == "video" and not ((values["min"] >= 0).all() and (values["max"] <= 1).all()):
             yield f"{where}: {name} is not in [0, 1]"

@@ -95,7 +95,7 @@ def test_it_says_where_each_episode_comes_from(written: tuple[Path, Path, Path])
 
 
 def test_a_full_video_file_is_followed_by_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lerobot, "_VIDEO_MB", 1e-3)
+    monkeypatch.setattr(lerobot, "_VIDEO_MB", 0)
     write_real_demos(tmp_path / "demos", n_episodes=3, n_steps=5)
     to_lerobot(tmp_path / "demos", "--out", tmp_path / "out")
     assert len(list((tmp_path / "out/videos/observation.images.wrist/chunk-000").iterdir())) == 3
