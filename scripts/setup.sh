@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=${1:-.venv}
-packages=("ros2_ws/src/resip[ros,realsense,dev]" "training[gpu,usd]")
+packages=("ros2_ws/src/resip[ros,realsense,dev]" "training[gpu,lerobot,usd]")
 inputs=(constraints.txt scripts/setup.sh ros2_ws/src/resip/{setup.py,setup.cfg,pyproject.toml} training/{setup.py,pyproject.toml})
 
 say() { echo "resip setup: $*"; }

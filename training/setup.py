@@ -31,6 +31,8 @@ setup(
     extras_require={
         # the physics on a GPU, and its tests on any machine
         "gpu": ["mujoco-warp>=4.0", "warp-lang>=1.15"],
+        # `resip bag to-lerobot`
+        "lerobot": ["pyarrow>=21"],
         # `resip usd`
         "usd": ["usd-core>=24.11"],
     },

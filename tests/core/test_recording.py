@@ -136,6 +136,24 @@ def test_a_file_cut_in_the_middle_reads_up_to_the_cut(bag):
     assert len(list(Bag(bag).records())) == 103
 
 
+def test_a_changed_byte_in_a_closed_bag_is_found_and_what_comes_before_is_read(directory):
+    writer = BagWriter(directory)
+    record_joint_states(writer, range(0, 100_000, 10))
+    writer.close({LOST_KEY: "{}"})
+    path = directory / "bag_0.mcap"
+    with path.open("rb") as stream:
+        chunk = mcap.reader.make_reader(stream).get_summary().chunk_indexes[1]
+    data = bytearray(path.read_bytes())
+    data[chunk.chunk_start_offset + chunk.chunk_length // 2] ^= 1
+    path.write_bytes(data)
+
+    records = Bag(directory).records()
+    first = [next(records) for _ in range(1000)]
+    assert [record.decode().position[0] for record in first] == list(range(1000))
+    with pytest.raises(BagError, match=f"{path} is damaged"):
+        list(records)
+
+
 def test_a_directory_without_a_bag_is_an_error_that_names_it(tmp_path):
     with pytest.raises(BagError, match=f"no bag at {tmp_path}: expected an .mcap file"):
         Bag(tmp_path)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from resip import cli
 from resip.cli import AtLeast, Count
+from resip.policy.synchroniser import MAX_AGE_S, MAX_SKEW_S
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
 
 from resip_training.algorithms import settings
@@ -191,6 +192,54 @@ class DataSalvage:
         from resip_training.data.salvage import salvage
 
         salvage(self.dataset, self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FromBags:
+    """Options of what is made from bags."""
+
+    out: Path
+    """Folder of the result."""
+    keep_failures: bool = False
+    """Take what did not succeed as well."""
+    max_skew_s: Annotated[float, AtLeast(0)] = MAX_SKEW_S
+    """Largest distance in time of wrist image and robot state from the front image; by default the policy node's."""
+    max_observation_age_s: Annotated[float, AtLeast(0)] = MAX_AGE_S
+    """Largest age of the front image when a target was executed; by default the policy node's."""
+
+
+@dataclass(frozen=True)
+class BagToDataset(_FromBags):
+    """Turn bags of trials or teleoperation into a demonstration set for `train distill --real`; resumable."""
+
+    bags: Positional[tuple[Path, ...]]
+    """Bags, or folders of them, such as `resip trial` wrote."""
+
+    def run(self) -> None:
+        """Resample and write; tell what was left out."""
+        from resip.recording.resampling import Matching
+
+        from resip_training.data.bags import bags_to_dataset
+
+        matching = Matching(self.max_skew_s, self.max_observation_age_s)
+        bags_to_dataset(self.bags, self.out, matching, self.keep_failures)
+
+
+@dataclass(frozen=True)
+class BagToLerobot(_FromBags):
+    """Write bags or demonstration sets as a LeRobotDataset v3.0."""
+
+    sources: Positional[tuple[Path, ...]]
+    """Bags, folders of them, or demonstration sets with images."""
+
+    def run(self) -> None:
+        """Resample, encode and write."""
+        from resip.recording.resampling import Matching
+
+        from resip_training.data.lerobot import to_lerobot
+
+        matching = Matching(self.max_skew_s, self.max_observation_age_s)
+        to_lerobot(self.sources, self.out, matching, self.keep_failures)
 
 
 @dataclass(frozen=True)
@@ -851,6 +900,8 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "data coverage": DataCoverage,
     "data import": DataImport,
     "data salvage": DataSalvage,
+    "bag to-dataset": BagToDataset,
+    "bag to-lerobot": BagToLerobot,
     "rollout": Rollout,
     "render": Render,
     "sheet": Sheet,

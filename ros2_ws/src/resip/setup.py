@@ -46,6 +46,7 @@ setup(
         "torch>=2.1",
         "typing-extensions>=4.10",
         "tyro>=0.9",
+        "zstandard>=0.20",
     ],
     extras_require={
         # rclpy and DDS for machines without a ROS installation

@@ -128,7 +128,9 @@ def _lines(demos: DemoSet, figures: dict[str, Any]) -> list[str]:
 
 
 def _plain(value: Any) -> str:
-    """Settings on one line: ``slip 0.001, miss 0.01``."""
+    """Settings on one line: ``slip 0.001, miss 0.01``; of things that a set was made from, their names alone."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(str(next(iter(one.values()))) for one in value)
     if not isinstance(value, dict):
         return str(value)
     return ", ".join(f"{name} {' to '.join(map(str, v)) if isinstance(v, list) else v}" for name, v in value.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,27 @@ def preprocess(frame: NDArray, source: str = "the camera") -> Rgb:
         f"image from {source}: expected uint8 rgb of shape {CAMERA_SHAPE} or {POLICY_SHAPE}, "
         f"got {frame.dtype} of shape {frame.shape}"
     )
+
+
+def from_raw(data: Any, encoding: str, height: int, width: int, source: str = "the camera") -> Rgb:
+    """Turn the fields of an uncompressed image message into the policy's image; see ``preprocess``.
+
+    Args:
+      data: its bytes, as anything with a buffer.
+      encoding: only ``rgb8`` is taken.
+      height: in pixels.
+      width: in pixels.
+      source: who sent it, for the error message.
+
+    Raises:
+      ImageError: another encoding or size.
+    """
+    if encoding != "rgb8":
+        raise ImageError(f"image from {source}: the encoding is {encoding!r}, the policy takes rgb8")
+    pixels = np.frombuffer(data, dtype=np.uint8)
+    if pixels.size != 3 * height * width:
+        raise ImageError(f"image from {source}: {pixels.size} bytes do not make {width}x{height} rgb8")
+    return preprocess(pixels.reshape(height, width, 3), source)
 
 
 def encode_jpeg(rgb: Rgb, quality: int = JPEG_QUALITY) -> bytes:

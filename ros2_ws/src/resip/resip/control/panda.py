@@ -151,3 +151,14 @@ def robot_state(q_rad: ArrayLike, qd_rad_s: ArrayLike, gripper_width_m: ArrayLik
     pose, jacobian = ee_pose_and_jacobian(q_rad)
     twist = arrays.namespace(jacobian).einsum("...ij,...j->...i", jacobian, arrays.floats(qd_rad_s))
     return spaces.pack_state(pose.position, pose.matrix, twist[..., :3], twist[..., 3:], gripper_width_m)
+
+
+def measured_state(position: ArrayLike, velocity: ArrayLike) -> Array:
+    """The contract's robot state ``(16,)`` from a robot's joint message: its seven joints, then its two fingers.
+
+    Args:
+      position: ``(9,)`` rad, and m for the fingers.
+      velocity: ``(9,)`` rad/s, and m/s for the fingers.
+    """
+    q, qd = np.asarray(position, dtype=np.float64), np.asarray(velocity, dtype=np.float64)
+    return robot_state(q[:DOF], qd[:DOF], float(q[DOF:].sum()))

@@ -53,18 +53,12 @@ def compressed_msg(pixels: NDArray[np.uint8], time_ns: int, frame: str) -> Compr
 
 
 def image_pixels(message: Image, topic: str) -> NDArray[np.uint8]:
-    """Decode an rgb8 image to the policy's ``(240, 320, 3)``; see ``images.preprocess``.
+    """Decode an rgb8 image to the policy's ``(240, 320, 3)``; see ``images.from_raw``.
 
     Raises:
       ImageError: another encoding or size; names the topic.
     """
-    height, width = message.height, message.width
-    if message.encoding != "rgb8":
-        raise images.ImageError(f"image from {topic}: the encoding is {message.encoding!r}, the policy takes rgb8")
-    pixels = np.frombuffer(message.data, dtype=np.uint8)
-    if pixels.size != 3 * height * width:
-        raise images.ImageError(f"image from {topic}: {pixels.size} bytes do not make {width}x{height} rgb8")
-    return images.preprocess(pixels.reshape(height, width, 3), topic)
+    return images.from_raw(message.data, message.encoding, message.height, message.width, topic)
 
 
 def camera_info_msg(fx: float, fy: float, width: int, height: int, time_ns: int, frame: str) -> CameraInfo:

@@ -33,7 +33,7 @@ from resip.errors import ResipError
 from resip.nodes import messages, runtime
 from resip.policy.chunks import Chunk, ChunkExecutor
 from resip.policy.replay import REPLAY_PREFIX, load_actions
-from resip.policy.synchroniser import STATE, Moment, Synchroniser
+from resip.policy.synchroniser import MAX_AGE_S, MAX_SKEW_S, STATE, Moment, Synchroniser
 
 if TYPE_CHECKING:
     from resip.policy.artefact import Policy
@@ -60,8 +60,8 @@ class PolicyNode(runtime.ResipNode):
         threads = self.parameter("threads", 1, "Threads that inference may use", (1, 64))
         device = self.parameter("device", "cpu", "Where inference runs: cpu or cuda")
         blend_steps = self.parameter("blend_steps", 3, "Ticks over which a new chunk takes over; 0: at once", (0, 8))
-        skew_s = self.parameter("max_skew_s", 0.05, "Largest distance in time within an observation (s)", (0.0, 0.5))
-        age_s = self.parameter("max_observation_age_s", 0.3, "Oldest observation used (s)", (0.05, 2.0))
+        skew_s = self.parameter("max_skew_s", MAX_SKEW_S, "Largest skew within an observation (s)", (0.0, 0.5))
+        age_s = self.parameter("max_observation_age_s", MAX_AGE_S, "Oldest observation used (s)", (0.05, 2.0))
         self._policy: Policy | None = None
         self._recorded: Array | None = None
         if name.startswith(REPLAY_PREFIX):
@@ -229,9 +229,7 @@ class PolicyNode(runtime.ResipNode):
         assert self._policy is not None
         started_s = time.perf_counter()
         joints = moment.samples[STATE]
-        q, qd = np.array(joints.position), np.array(joints.velocity)
-        width_m = float(q[panda.DOF :].sum())
-        state = panda.robot_state(q[: panda.DOF], qd[: panda.DOF], width_m)
+        state = panda.measured_state(joints.position, joints.velocity)
         images = [messages.image_pixels(moment.samples[name], topics.image(name)) for name in spaces.CAMERAS]
         prepared_s = time.perf_counter()
         try:

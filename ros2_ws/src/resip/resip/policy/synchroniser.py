@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 STATE: Final = "state"
+#: The bounds of the policy node, and so of data sets that are made from bags.
+MAX_SKEW_S: Final = 0.05
+MAX_AGE_S: Final = 0.3
 _KEPT: Final = 100  # samples a stream; a second of the fastest
 
 

@@ -6,6 +6,7 @@ import struct
 from functools import cache
 from typing import Any, Final
 
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -18,6 +19,10 @@ _NS_PER_S: Final = 1_000_000_000
 
 class UnknownMessageError(ResipError):
     """A message type that is not among the standard ones."""
+
+
+class DamagedMessageError(ResipError):
+    """Bytes that are no message of their type."""
 
 
 @cache
@@ -56,9 +61,13 @@ def decode(type_name: str, data: bytes) -> Any:
 
     Raises:
       UnknownMessageError: no standard type.
+      DamagedMessageError: the bytes are no message of it.
     """
     _require(type_name)
-    return typestore().deserialize_cdr(data, type_name)
+    try:
+        return typestore().deserialize_cdr(data, type_name)
+    except SerdeError as error:
+        raise DamagedMessageError(f"{len(data)} bytes are no {type_name}: {error}") from error
 
 
 def stamp_ns(type_name: str, data: bytes) -> int | None:

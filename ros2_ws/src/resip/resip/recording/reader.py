@@ -7,15 +7,20 @@ import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mcap.exceptions import McapError
 from mcap.reader import NonSeekingReader, make_reader
+from mcap.stream_reader import CRCValidationError
 from ruamel.yaml import YAML
+from zstandard import ZstdError
 
 from resip.errors import ResipError
 from resip.recording import definitions
 from resip.recording.writer import LOST_KEY, METADATA_FILE
+
+#: What damage to a file shows itself as.
+_DAMAGE: Final = (McapError, CRCValidationError, ZstdError, struct.error)
 
 
 class BagError(ResipError):
@@ -77,14 +82,15 @@ class Bag:
         """
         wanted = None if topics is None else list(topics)
         with self.path.open("rb") as stream:
-            reader = make_reader(stream) if self.complete else NonSeekingReader(stream)
+            make = make_reader if self.complete else NonSeekingReader
+            reader = make(stream, validate_crcs=True)
             messages = reader.iter_messages(topics=wanted, log_time_order=self.complete)
             while True:
                 try:
                     schema, channel, message = next(messages)
                 except StopIteration:
                     return
-                except (McapError, struct.error) as error:
+                except _DAMAGE as error:
                     if not self.complete:
                         return  # the chunk that the crash cut
                     raise BagError(f"{self.path} is damaged: {error}") from error
@@ -115,7 +121,7 @@ def _is_complete(path: Path) -> bool:
     with path.open("rb") as stream:
         try:
             return make_reader(stream).get_summary() is not None
-        except (McapError, struct.error, OSError):
+        except (*_DAMAGE, OSError):
             return False
 
 

@@ -37,15 +37,15 @@ def pose(position, quat):
     )
 
 
-def joint_state(stamp_ns, names, positions):
-    empty, positions = np.empty(0), np.asarray(positions, dtype=np.float64)
+def joint_state(stamp_ns, names, positions, velocities=()):
+    positions, velocities = (np.asarray(values, dtype=np.float64) for values in (positions, velocities))
     return make(
         "sensor_msgs/msg/JointState",
         header=header(stamp_ns),
         name=list(names),
         position=positions,
-        velocity=empty,
-        effort=empty,
+        velocity=velocities,
+        effort=np.empty(0),
     )
 
 
@@ -107,7 +107,7 @@ def write_bag(directory: Path, duration_s=4.0, skipped_tick=None, held_tick=None
         closed = t > duration_s / 2
         names = (*panda.JOINT_NAMES, *panda.FINGER_NAMES)
         fingers = [0.005, 0.005] if closed else [0.0325, 0.0325]
-        state = joint_state(stamp, names, [*panda.RESET_RAD, *fingers])
+        state = joint_state(stamp, names, [*panda.RESET_RAD, *fingers], np.zeros(9))
         bag.put(topics.JOINT_STATES, "sensor_msgs/msg/JointState", state, stamp)
         reached = pose(path_at(t - 0.15), POINTING_DOWN)
         stamped = make("geometry_msgs/msg/PoseStamped", header=header(stamp), pose=reached)
