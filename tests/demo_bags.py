@@ -8,8 +8,8 @@ import numpy as np
 from resip import images, topics
 from resip.control import panda
 from resip.recording import definitions
-from resip.recording.story import STORY_KEY, Story
-from resip.recording.writer import LOST_KEY, BagWriter, OfferedQos
+from resip.recording.story import Story
+from resip.recording.writer import DEMONSTRATION_KEY, LOST_KEY, BagWriter, OfferedQos
 from trial_bags import header, make, pose
 
 MS = 1_000_000
@@ -116,7 +116,7 @@ class DemoBag:
             data = bytes(definitions.typestore().serialize_cdr(message, kind))
             writer.write(topic, data, stamp + 4 * MS, stamp + 2 * MS)
         if close:
-            writer.close({LOST_KEY: "{}", **({STORY_KEY: json.dumps(story.as_json())} if story else {})})
+            writer.close({LOST_KEY: "{}", **({DEMONSTRATION_KEY: json.dumps(story.as_json())} if story else {})})
         else:
             writer.flush()
         return directory

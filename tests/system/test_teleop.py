@@ -10,6 +10,7 @@ from geometry_msgs.msg import PoseStamped
 from resip import topics
 from resip.nodes import messages
 from resip.recording.reader import Bag
+from resip.recording.story import read_story
 from resip.trials import records
 from ros_harness import Observer, Program, free_port
 
@@ -84,8 +85,9 @@ def test_an_operator_records_a_demonstration_with_keys_alone(up, observer, keybo
 
     directory = records.trial_directory(tmp_path / "demos", 0)
     bag = Bag(directory)
-    told = json.loads(bag.custom["resip_demonstration"])
-    assert (told["result"], told["source"], len(told["marks_s"])) == ("success", "teleop:keyboard", 1)
+    told = read_story(bag)
+    assert (told.result, told.source, len(told.marks_s)) == ("success", "teleop:keyboard", 1)
+    assert told.versions
     targets = [record.decode().pose.position for record in bag.records([topics.TARGET_POSE])]
     assert targets[-1].z > targets[0].z + 0.02
     assert np.ptp([target.x for target in targets]) < 5e-3

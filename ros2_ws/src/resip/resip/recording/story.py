@@ -15,11 +15,10 @@ from typing import Any, Final, get_args
 from resip import spaces, topics
 from resip.errors import ResipError
 from resip.recording.reader import Bag, BagError, find_mcap
+from resip.recording.writer import DEMONSTRATION_KEY
 from resip.trials import records
 from resip.trials.protocol import Result
 
-#: Key of a demonstration's story in ``custom_data`` of its ``metadata.yaml``.
-STORY_KEY: Final = "resip_demonstration"
 _ASIDE: Final = "_aborted_"  # what the trial node puts aside, to run the trial again
 _UNKNOWN: Final = "unknown"
 
@@ -81,7 +80,7 @@ def read_story(bag: Bag) -> Story:
     directory = bag.path.parent.parent
     outcome_file = directory / records.OUTCOME_FILE
     outcome = records.read_outcome(outcome_file) if outcome_file.is_file() else None
-    told = bag.custom.get(STORY_KEY)
+    told = bag.custom.get(DEMONSTRATION_KEY)
     if told is not None:
         story = _demonstration(told, bag.path)
         return story if outcome is None else replace(story, run_s=outcome.run_s, stages=outcome.stages)
@@ -89,7 +88,7 @@ def read_story(bag: Bag) -> Story:
         return _trial(outcome, records.read_set(directory.parent).settings)
     raise StoryError(
         f"{bag.path} does not say how it ended: expected {records.OUTCOME_FILE} in {directory}, as `resip trial` "
-        f"writes it, or {STORY_KEY} in its metadata.yaml, as a teleoperated recording has it"
+        f"writes it, or {DEMONSTRATION_KEY} in its metadata.yaml, as a teleoperated recording has it"
     )
 
 
@@ -140,7 +139,7 @@ def _demonstration(text: str, path: Path) -> Story:
     try:
         story = Story(**{name: value for name, value in json.loads(text).items() if name in known})
     except (ValueError, TypeError, AttributeError) as error:
-        raise StoryError(f"{path}: {STORY_KEY} in its metadata.yaml cannot be read ({error})") from error
+        raise StoryError(f"{path}: {DEMONSTRATION_KEY} in its metadata.yaml cannot be read ({error})") from error
     if story.result not in get_args(Result):
         raise StoryError(f"{path}: its result is {story.result!r}, not one of {', '.join(get_args(Result))}")
     return story
