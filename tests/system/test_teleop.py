@@ -65,6 +65,7 @@ def test_an_operator_records_a_demonstration_with_keys_alone(up, observer, keybo
     press("b")
     observer.wait_for(says(" of 3600 s"), "the run")
     observer.wait_for_status(topics.POLICY_STATUS, phase="waiting")
+    observer.wait_for(lambda: topics.EE_POSE in observer.newest, "the hand's pose")
     before_m = height_m(observer)
 
     def risen():
