@@ -9,6 +9,7 @@ frame; the cameras are ``/cell/camera_front`` and ``/cell/camera_wrist``.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,8 +80,10 @@ def write_usd(dataset: Path, out: Path) -> None:
 @contextmanager
 def _stage(path: Path, origin: Mapping[str, str]) -> Iterator[Usd.Stage]:
     """A new stage that is at ``path`` once it is whole."""
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
-    partial.unlink(missing_ok=True)
+    for stale in path.parent.glob(f"{path.stem}.partial-*{path.suffix}"):
+        stale.unlink()
+    # a name of its own: USD keeps a layer that failed, under its name, for as long as anyone holds the error
+    partial = path.with_name(f"{path.stem}.partial-{uuid.uuid4().hex}{path.suffix}")
     try:
         stage = Usd.Stage.CreateNew(str(partial))
         UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
