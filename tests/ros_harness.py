@@ -8,17 +8,25 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from resip import topics
+from resip.control import panda
 from resip.nodes import messages, runtime
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 #: Generous, for machines that do several things at once; conditions are met long before.
 PATIENCE_S = 60.0
+#: Of the policy, and of the clock in `Surroundings`.
+TICK_NS, STEP_NS = 100_000_000, 10_000_000
 
 
 def own_domain() -> int:
@@ -103,6 +111,7 @@ class Observer:
         self._executor = SingleThreadedExecutor(context=self.context)
         self._executor.add_node(self.node)
         self.status = {}
+        self.told = {}
         self.newest = {}
         self.seen = {}
 
@@ -112,9 +121,9 @@ class Observer:
         self.context.try_shutdown()
 
     def watch(self, *status_topics):
-        """Keep the newest values of diagnostic topics in ``status``."""
+        """Keep all values of diagnostic topics in ``told`` and the newest ones in ``status``."""
         for topic in status_topics:
-            self.status[topic] = {}
+            self.status[topic], self.told[topic] = {}, []
             self.node.create_subscription(DiagnosticArray, topic, self._keep_status(topic), runtime.STATUS_QOS)
 
     def hear(self, topic, kind):
@@ -130,6 +139,7 @@ class Observer:
     def _keep_status(self, topic):
         def on_message(message):
             self.status[topic] = messages.diagnostic_values(message)
+            self.told[topic].append(self.status[topic])
 
         return on_message
 
@@ -162,3 +172,53 @@ class Observer:
         self.wait_for(future.done, f"answer of {service}")
         self.node.destroy_client(client)
         return future.result()
+
+
+class Surroundings(Observer):
+    """A robot at rest on a clock that the test turns, and what a source of targets says to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.watch(topics.POLICY_STATUS)
+        self.hear(topics.TARGET_POSE, PoseStamped)
+        self.hear(topics.TARGET_GRIPPER, JointState)
+        self._clock = self.node.create_publisher(Clock, topics.CLOCK, runtime.CELL_QOS)
+        self._joints = self.node.create_publisher(JointState, topics.JOINT_STATES, runtime.SENSOR_QOS)
+        self.time_ns = 0
+        self.robot_is_there = True
+
+    def say(self):
+        """What else is there to hear at each step of the clock; of the kinds of surroundings."""
+
+    def pass_time(self, ticks=1):
+        """Let ticks of 0.1 s go by."""
+        names, q = (*panda.JOINT_NAMES, *panda.FINGER_NAMES), np.append(panda.RESET_RAD, [0.03, 0.03])
+        for _ in range(ticks * TICK_NS // STEP_NS):
+            self.time_ns += STEP_NS
+            self.say()
+            if self.robot_is_there:
+                self._joints.publish(messages.joint_state(names, q, self.time_ns, np.zeros(9), np.zeros(9)))
+            self._clock.publish(Clock(clock=messages.time_msg(self.time_ns)))
+            self.spin(0.003)
+
+    def pass_time_until(self, **wanted):
+        """Let time go by until the source's status has the wanted values."""
+
+        def as_wanted():
+            self.pass_time()
+            return all(self.status[topics.POLICY_STATUS].get(key) == value for key, value in wanted.items())
+
+        self.wait_for(as_wanted, f"status {wanted}")
+
+    @property
+    def reason(self):
+        """Why the source does what it does."""
+        return self.status[topics.POLICY_STATUS]["reason"]
+
+    def silent(self):
+        """Whether no target comes for three ticks."""
+        self.spin(0.1)
+        count = len(self.seen[topics.TARGET_POSE])
+        self.pass_time(3)
+        self.spin(0.1)
+        return len(self.seen[topics.TARGET_POSE]) == count

@@ -5,19 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseArray, PoseStamped
+from geometry_msgs.msg import PoseArray
 from resip import spaces, topics
 from resip.control import panda
 from resip.nodes import messages, runtime
 from resip.policy import artefact
 from resip.policy.replay import save_actions
-from ros_harness import Observer, node
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
+from ros_harness import TICK_NS, Surroundings, node
+from sensor_msgs.msg import Image
 
-STEP_NS = 10_000_000
-TICK_NS = 100_000_000
 FRAME = np.full((spaces.IMAGE_HEIGHT, spaces.IMAGE_WIDTH, 3), 50, np.uint8)
 
 
@@ -72,64 +68,25 @@ def write_model(folder, policy):
     return folder
 
 
-class Surroundings(Observer):
-    """Everything that the node listens to, on a clock that the test turns."""
+class Cell(Surroundings):
+    """With frames of both cameras at every tick."""
 
     def __init__(self):
         super().__init__()
-        self.watch(topics.POLICY_STATUS)
-        self.hear(topics.TARGET_POSE, PoseStamped)
-        self.hear(topics.TARGET_GRIPPER, JointState)
-        self._clock = self.node.create_publisher(Clock, topics.CLOCK, runtime.CELL_QOS)
-        self._joints = self.node.create_publisher(JointState, topics.JOINT_STATES, runtime.SENSOR_QOS)
         self._images = {
             name: self.node.create_publisher(Image, topics.image(name), runtime.SENSOR_QOS) for name in spaces.CAMERAS
         }
         self.frames = dict.fromkeys(spaces.CAMERAS, FRAME)
-        self.time_ns = 0
 
-    def pass_time(self, ticks=1):
-        """Let ticks of 0.1 s go by; returns when the node has reported the last of them."""
-        for _ in range(ticks * TICK_NS // STEP_NS):
-            self.time_ns += STEP_NS
-            if self.time_ns % TICK_NS == 0:
-                self._publish_frames()
-            names = (*panda.JOINT_NAMES, *panda.FINGER_NAMES)
-            q = np.append(panda.RESET_RAD, [0.03, 0.03])
-            self._joints.publish(messages.joint_state(names, q, self.time_ns, np.zeros(9), np.zeros(9)))
-            self._clock.publish(Clock(clock=messages.time_msg(self.time_ns)))
-            self.spin(0.003)
-
-    def _publish_frames(self):
+    def say(self):
         for name, frame in self.frames.items():
-            if frame is not None:
+            if frame is not None and self.time_ns % TICK_NS == 0:
                 self._images[name].publish(messages.image_msg(frame, self.time_ns, name))
-
-    def pass_time_until(self, **wanted):
-        """Let time go by until the policy's status has the wanted values."""
-
-        def as_wanted():
-            self.pass_time()
-            return all(self.status[topics.POLICY_STATUS].get(key) == value for key, value in wanted.items())
-
-        self.wait_for(as_wanted, f"policy status {wanted}")
-
-    @property
-    def reason(self):
-        return self.status[topics.POLICY_STATUS]["reason"]
-
-    def silent(self):
-        """Whether no target comes for three ticks."""
-        self.spin(0.1)
-        count = len(self.seen[topics.TARGET_POSE])
-        self.pass_time(3)
-        self.spin(0.1)
-        return len(self.seen[topics.TARGET_POSE]) == count
 
 
 @pytest.fixture
 def surroundings():
-    surroundings = Surroundings()
+    surroundings = Cell()
     yield surroundings
     surroundings.close()
 
@@ -178,29 +135,22 @@ def test_inference_that_takes_long_delays_no_tick(policy_node, surroundings, tmp
     surroundings.pass_time_until(phase="idle")
     surroundings.frames["front"] = np.full_like(FRAME, 255)
     surroundings.call(topics.POLICY_START)
-    waited = 0
-    while surroundings.status[topics.POLICY_STATUS].get("chunk") != "1":
-        surroundings.pass_time()
-        waited += 1
-    status = surroundings.status[topics.POLICY_STATUS]
-    assert status["missed_ticks"] == "0"
-    assert int(status["ticks"]) >= waited - 2  # but for the first, in which it was started, and the one on its way
-    assert waited > 5
-    assert float(status["inference_ms"]) > 100
+    surroundings.pass_time_until(phase="running")
+    told = surroundings.told[topics.POLICY_STATUS]
+    waiting = [status for status in told if status["phase"] == "waiting"]
+    assert [int(status["ticks"]) for status in waiting] == list(range(1, len(waiting) + 1))
+    assert len(waiting) > 5
+    first = next(status for status in told if status["chunk"] == "1")
+    assert first["missed_ticks"] == "0"
+    assert float(first["inference_ms"]) > 100
 
 
 def test_the_status_tells_what_each_stage_took_and_how_old_what_is_executed_is(policy_node, surroundings, model):
     policy_node(model)
     surroundings.pass_time_until(phase="idle")
     surroundings.call(topics.POLICY_START)
-    told = []
-    surroundings.node.create_subscription(
-        DiagnosticArray,
-        topics.POLICY_STATUS,
-        lambda message: told.append(messages.diagnostic_values(message)),
-        runtime.STATUS_QOS,
-    )
     surroundings.pass_time_until(phase="running", chunk="2")
+    told = surroundings.told[topics.POLICY_STATUS]
     for stage in ("preprocess_ms", "inference_ms"):
         assert [float(status[stage]) > 0 for status in told if status[stage]] == [True, True]  # once a chunk
     ages_ms = [float(status["execution_age_ms"]) for status in told if status["phase"] == "running"]

@@ -11,35 +11,26 @@ from geometry_msgs.msg import PoseStamped
 from resip import spaces, topics
 from resip.control import panda
 from resip.nodes import messages, runtime
-from ros_harness import Observer, Program, free_port, node
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState, Joy
+from ros_harness import TICK_NS, Program, Surroundings, free_port, node
+from sensor_msgs.msg import Joy
 
 FAKE = Path(__file__).with_name("fake_spacemouse.py")
-TICK_NS = 100_000_000
-STEP_NS = 10_000_000
 HOME = panda.ee_pose(panda.RESET_RAD)
 AT_REST = bytes([1, *[0] * 12])  # as wireless models report: all axes at once
 PULLED = bytes([1, 0, 0, 0x5E, 1, *[0] * 8])
 SILENCE_S = 2.0  # long, so that a slow test is no silent device
 
 
-class Surroundings(Observer):
-    """The robot's state on a clock that the test turns, and the SpaceMouse in its hand."""
+class Desk(Surroundings):
+    """With a SpaceMouse whose cap reports all the while."""
 
     def __init__(self):
         super().__init__()
-        self.watch(topics.POLICY_STATUS, topics.DIAGNOSTICS)
-        self.hear(topics.TARGET_POSE, PoseStamped)
-        self.hear(topics.TARGET_GRIPPER, JointState)
+        self.watch(topics.DIAGNOSTICS)
         self.hear(topics.JOY, Joy)
-        self._clock = self.node.create_publisher(Clock, topics.CLOCK, runtime.CELL_QOS)
-        self._joints = self.node.create_publisher(JointState, topics.JOINT_STATES, runtime.SENSOR_QOS)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.port = free_port()
-        self.time_ns = 0
         self.cap = None  # the report that the cap keeps sending
-        self.robot_is_there = True
 
     def send(self, report):
         self._socket.sendto(report, ("127.0.0.1", self.port))
@@ -48,25 +39,9 @@ class Surroundings(Observer):
         self.cap = None
         self.send(b"")
 
-    def pass_time(self, ticks=1):
-        """Let ticks of 0.1 s go by, the cap reporting all the while."""
-        for _ in range(ticks * TICK_NS // STEP_NS):
-            self.time_ns += STEP_NS
-            if self.cap is not None:
-                self.send(self.cap)
-            if self.robot_is_there:
-                names = (*panda.JOINT_NAMES, *panda.FINGER_NAMES)
-                q = np.append(panda.RESET_RAD, [0.035, 0.035])
-                self._joints.publish(messages.joint_state(names, q, self.time_ns, np.zeros(9), np.zeros(9)))
-            self._clock.publish(Clock(clock=messages.time_msg(self.time_ns)))
-            self.spin(0.003)
-
-    def pass_time_until(self, **wanted):
-        def as_wanted():
-            self.pass_time()
-            return all(self.status[topics.POLICY_STATUS].get(key) == value for key, value in wanted.items())
-
-        self.wait_for(as_wanted, f"status {wanted}")
+    def say(self):
+        if self.cap is not None:
+            self.send(self.cap)
 
     def pass_time_until_holding_because(self, reason):
         def as_wanted():
@@ -74,18 +49,6 @@ class Surroundings(Observer):
             return self.status[topics.POLICY_STATUS].get("phase") == "holding" and reason in self.reason
 
         self.wait_for(as_wanted, f"holding because {reason}")
-
-    @property
-    def reason(self):
-        return self.status[topics.POLICY_STATUS]["reason"]
-
-    def silent(self):
-        """Whether no target comes for three ticks."""
-        self.spin(0.1)
-        count = len(self.seen[topics.TARGET_POSE])
-        self.pass_time(3)
-        self.spin(0.1)
-        return len(self.seen[topics.TARGET_POSE]) == count
 
     def at_rest_and_started(self):
         """Plug the cap in, untouched, and start the node."""
@@ -97,7 +60,7 @@ class Surroundings(Observer):
 
 @pytest.fixture
 def surroundings():
-    surroundings = Surroundings()
+    surroundings = Desk()
     yield surroundings
     surroundings.close()
 

@@ -9,18 +9,17 @@ from resip import rotation, spaces, topics
 from resip.control import panda
 from resip.nodes import messages, runtime
 from resip.policy.artefact import load_module
-from resip_training.algorithms.bc import BCConfig
 from resip_training.data.frames import FrameReader
 from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet
 from resip_training.export import export_policy
-from resip_training.models.diffusion_policy import PolicyConfig, views
-from resip_training.models.encoder import ViewConfig
+from resip_training.models.diffusion_policy import views
 from resip_training.runs import Budget
 from resip_training.train import load_policy_of, train_images
 from ros_harness import Observer, node
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
+from small_policies import SMALL
 
 SEED = 3
 ROW = 11
@@ -30,18 +29,6 @@ QD_RAD_S = np.linspace(-0.2, 0.3, 7)
 FINGERS_M = np.array([0.03, 0.03])
 #: float32 sums in another order: measured 1e-6.
 BOUND = 1e-4
-
-SMALL = BCConfig(
-    policy=PolicyConfig(
-        front=ViewConfig(top=80, left=32, height=136, width=264, reduction=4),
-        wrist=ViewConfig(top=0, left=0, height=240, width=320, reduction=8, margin=2),
-        feature_dim=16,
-        width=64,
-        blocks=2,
-    ),
-    batch_size=16,
-    held_out=0.5,
-)
 
 
 @pytest.fixture(scope="module")

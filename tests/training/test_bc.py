@@ -14,26 +14,20 @@ from fake_demos import write_demos
 from resip.errors import ResipError
 from resip.policy.artefact import load_policy, read_manifest
 from resip_training import runs
-from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
+from resip_training.algorithms.bc import BCTrainer, load_training_data
 from resip_training.algorithms.cloning import part_columns
 from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet
 from resip_training.export import export_policy, record_evaluation
 from resip_training.models.diffusion_policy import PolicyConfig, views
-from resip_training.models.encoder import ViewConfig
 from resip_training.runs import Budget, read_metrics
 from resip_training.train import load_policy_of, train_images
 from safetensors.torch import load_file
+from small_policies import SMALL as SMALL_IMAGES
 
-SMALL = BCConfig(
-    policy=PolicyConfig(
-        front=ViewConfig(top=80, left=32, height=136, width=264, reduction=4),
-        wrist=ViewConfig(top=0, left=0, height=240, width=320, reduction=8, margin=2),
-        feature_dim=16,
-        width=128,
-        blocks=2,
-    ),
-    batch_size=16,
+SMALL = replace(
+    SMALL_IMAGES,
+    policy=replace(SMALL_IMAGES.policy, width=128),
     learning_rate=2e-3,
     ema_decay=0.9,
     held_out=0.2,

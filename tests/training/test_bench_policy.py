@@ -10,26 +10,13 @@ import pytest
 from fake_demos import write_demos
 from resip import spaces
 from resip.policy.artefact import read_manifest
-from resip_training.algorithms.bc import BCConfig
 from resip_training.bench.blending import border_jerks, executed
 from resip_training.bench.policy import bench_policy
 from resip_training.export import export_policy
-from resip_training.models.diffusion_policy import PolicyConfig
-from resip_training.models.encoder import ViewConfig
 from resip_training.runs import Budget
 from resip_training.train import train_images
+from small_policies import SMALL
 
-SMALL = BCConfig(
-    policy=PolicyConfig(
-        front=ViewConfig(top=80, left=32, height=136, width=264, reduction=4),
-        wrist=ViewConfig(top=0, left=0, height=240, width=320, reduction=8, margin=2),
-        feature_dim=16,
-        width=64,
-        blocks=2,
-    ),
-    batch_size=16,
-    held_out=0.5,
-)
 DOWN = np.diag([1.0, -1.0, -1.0])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,39 +12,18 @@ import pytest
 import torch
 from fake_demos import PROVENANCE, make_episode, write_demos, write_real_demos
 from resip.errors import ResipError
-from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
+from resip_training.algorithms.bc import BCTrainer, load_training_data
 from resip_training.cli import TrainDistill
 from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet, DemoWriter
 from resip_training.evaluate import load
 from resip_training.export import export_policy
-from resip_training.models.diffusion_policy import PolicyConfig
-from resip_training.models.encoder import ViewConfig
 from resip_training.runs import CONFIG_FILE, Budget, read_metrics
 from resip_training.train import train_images
+from small_policies import SMALL as SMALL_IMAGES
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-SMALL = BCConfig(
-    policy=PolicyConfig(
-        front=ViewConfig(top=80, left=32, height=136, width=264, reduction=4),
-        wrist=ViewConfig(top=0, left=0, height=240, width=320, reduction=8, margin=2),
-        feature_dim=16,
-        width=64,
-        blocks=1,
-    ),
-    batch_size=16,
-    learning_rate=2e-3,
-    ema_decay=0.9,
-    held_out=0.2,
-)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+SMALL = replace(SMALL_IMAGES, learning_rate=2e-3, ema_decay=0.9, held_out=0.2)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,6 @@ from resip.policy.artefact import (
     read_manifest,
 )
 from resip_training import export
-from resip_training.algorithms.bc import BCConfig
 from resip_training.checkpoints import Teacher, load_teacher
 from resip_training.data.store import DemoSet
 from resip_training.export import check_sizes, export_policy, trace, write_half
@@ -36,27 +35,14 @@ from resip_training.export_teacher import export_teacher
 from resip_training.exported import ExportedPolicy, ExportedTeacher, UnrolledDdim
 from resip_training.models.denoiser import Denoiser
 from resip_training.models.diffusion import DiffusionConfig
-from resip_training.models.diffusion_policy import PolicyConfig
-from resip_training.models.encoder import ViewConfig
 from resip_training.models.schedule import inference_scheduler
 from resip_training.models.unet import Unet, UnetConfig
 from resip_training.rollout.episodes import observe
 from resip_training.runs import Budget
 from resip_training.sim.env import AssemblyEnv
 from resip_training.train import load_policy_of, train_images
+from small_policies import SMALL
 from tiny_runs import TASK, write_base_run, write_residual_run
-
-SMALL = BCConfig(
-    policy=PolicyConfig(
-        front=ViewConfig(top=80, left=32, height=136, width=264, reduction=4),
-        wrist=ViewConfig(top=0, left=0, height=240, width=320, reduction=8, margin=2),
-        feature_dim=16,
-        width=64,
-        blocks=2,
-    ),
-    batch_size=16,
-    held_out=0.5,
-)
 
 #: Loads a file with torch alone, and compares with the golden example, alone and in a batch of two.
 BARE = """
@@ -68,7 +54,6 @@ class Refuse:
             raise ImportError(name)
 
 sys.meta_path.insert(0, Refuse())
-torch.set_num_threads(1)
 path, golden = sys.argv[1], np.load(sys.argv[2])
 module = torch.export.load(path).module() if path.endswith(".pt2") else torch.jit.load(path)
 inputs = [torch.from_numpy(golden[name]) for name in ("robot_state", "front", "wrist", "noise")]

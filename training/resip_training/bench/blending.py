@@ -105,6 +105,7 @@ def _record(model: Path, seeds: range) -> tuple[int, list[list[Array]]]:
     recorded: list[list[Array]] = []
 
     def predict(*inputs: Tensor) -> Tensor:
+        """What the policy predicts, which is kept."""
         actions = policy.predict(*inputs)
         recorded[-1].append(actions[0].numpy().astype(np.float64))
         return actions

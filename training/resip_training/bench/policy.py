@@ -91,6 +91,7 @@ class _Times:
     inference_s: list[float]
 
     def as_json(self) -> dict[str, Any]:
+        """Timings of each stage and of both together, by name."""
         stages = {
             "preprocess": self.preprocess_s,
             "inference": self.inference_s,

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from resip.errors import ResipError
 from torch import Tensor
 
 from resip_training import distributed
@@ -55,12 +56,12 @@ class Starts:
     Args:
       num_envs: worlds of this process.
       seed: of the draws.
-      share: of the episodes that begin along a demonstration.
+      share: of the episodes that begin along a demonstration that succeeded.
       demos: these demonstrations, with the simulator's states; needed unless ``share`` is 0.
       like: a snapshot of the physics that will be put there.
 
     Raises:
-      ResipError: the demonstrations hold no states, or those of another simulation.
+      ResipError: no demonstration succeeded, they hold no states, or those of another simulation.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class Starts:
         if share > 0:
             assert demos is not None, "starts along demonstrations need them"
             assert like is not None, "and the layout of the physics' states"
+            if not demos.successes:
+                raise ResipError(f"{demos.path} holds no successful demonstration to begin along")
             snapshots.check(demos.provenance["simulator"].get(WORLD, {}), like, demos.path)
-            self._rows, self._episodes, self._like = demos.world, demos.episodes, like
+            self._rows, self._episodes, self._like = demos.world, demos.successes, like
 
     def draw(self, mask: NDArray[np.bool_]) -> Start:
         """Where the worlds in ``mask`` ``(n,)`` begin."""
