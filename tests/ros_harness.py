@@ -112,6 +112,7 @@ class Observer:
         self._executor.add_node(self.node)
         self.status = {}
         self.told = {}
+        self.told_ns = {}
         self.newest = {}
         self.seen = {}
 
@@ -121,9 +122,9 @@ class Observer:
         self.context.try_shutdown()
 
     def watch(self, *status_topics):
-        """Keep all values of diagnostic topics in ``told`` and the newest ones in ``status``."""
+        """Keep the values of diagnostic topics: all in ``told``, the newest in ``status``, its stamp in ``told_ns``."""
         for topic in status_topics:
-            self.status[topic], self.told[topic] = {}, []
+            self.status[topic], self.told[topic], self.told_ns[topic] = {}, [], -1
             self.node.create_subscription(DiagnosticArray, topic, self._keep_status(topic), runtime.STATUS_QOS)
 
     def hear(self, topic, kind):
@@ -140,6 +141,7 @@ class Observer:
         def on_message(message):
             self.status[topic] = messages.diagnostic_values(message)
             self.told[topic].append(self.status[topic])
+            self.told_ns[topic] = messages.stamp_ns(message.header.stamp)
 
         return on_message
 
@@ -190,16 +192,25 @@ class Surroundings(Observer):
     def say(self):
         """What else is there to hear at each step of the clock; of the kinds of surroundings."""
 
-    def pass_time(self, ticks=1):
-        """Let ticks of 0.1 s go by."""
+    def joints(self):
+        """The robot's state now."""
         names, q = (*panda.JOINT_NAMES, *panda.FINGER_NAMES), np.append(panda.RESET_RAD, [0.03, 0.03])
+        return messages.joint_state(names, q, self.time_ns, np.zeros(9), np.zeros(9))
+
+    def pass_time(self, ticks=1):
+        """Let ticks of 0.1 s go by; a source that has begun to report its ticks is waited for at each."""
         for _ in range(ticks * TICK_NS // STEP_NS):
             self.time_ns += STEP_NS
             self.say()
             if self.robot_is_there:
-                self._joints.publish(messages.joint_state(names, q, self.time_ns, np.zeros(9), np.zeros(9)))
+                self._joints.publish(self.joints())
             self._clock.publish(Clock(clock=messages.time_msg(self.time_ns)))
             self.spin(0.003)
+            if self.time_ns % TICK_NS == 0 and self.told[topics.POLICY_STATUS]:
+                self.wait_for(self._reported, f"the tick at {self.time_ns} ns")
+
+    def _reported(self):
+        return self.told_ns[topics.POLICY_STATUS] >= self.time_ns
 
     def pass_time_until(self, **wanted):
         """Let time go by until the source's status has the wanted values."""

@@ -16,9 +16,8 @@ from resip.recording import definitions
 from resip.recording.reader import Bag
 from resip.recording.resampling import resample
 from resip.recording.writer import LOST_KEY, BagWriter, OfferedQos
-from ros_harness import node
-from rosgraph_msgs.msg import Clock
-from test_policy_node import STEP_NS, TICK_NS, Surroundings, write_model
+from ros_harness import TICK_NS, node
+from test_policy_node import Cell, write_model
 
 NAMES = (*panda.JOINT_NAMES, *panda.FINGER_NAMES)
 
@@ -48,28 +47,25 @@ class Fingerprint(torch.nn.Module):
         return chunk
 
 
-class RecordedSurroundings(Surroundings):
-    """Surroundings that move and change, with a recorder that writes down all that is said."""
+class RecordedCell(Cell):
+    """A cell that moves and changes between the ticks, not at them, and a recorder of all that is said."""
 
     def __init__(self, directory):
         super().__init__()
         self._writer = BagWriter(directory)
         self.hear(topics.POLICY_PLAN, PoseArray)
 
-    def pass_time(self, ticks=1):
-        """As before; robot and pictures change between the ticks, not at them."""
-        for _ in range(ticks * TICK_NS // STEP_NS):
-            self.time_ns += STEP_NS
-            if self.time_ns % TICK_NS == 0:
-                self._publish_pictures()
-            phase = (self.time_ns + TICK_NS // 2) // TICK_NS
-            q = np.append(panda.RESET_RAD + 0.002 * np.sin(phase + np.arange(panda.DOF)), [0.03, 0.03])
-            qd = np.append(0.02 * np.cos(phase + np.arange(panda.DOF)), [0.0, 0.0])
-            joints = messages.joint_state(NAMES, q, self.time_ns, qd, np.zeros(9))
-            self._joints.publish(joints)
-            self._write(topics.JOINT_STATES, "sensor_msgs/msg/JointState", joints)
-            self._clock.publish(Clock(clock=messages.time_msg(self.time_ns)))
-            self.spin(0.003)
+    def joints(self):
+        phase = (self.time_ns + TICK_NS // 2) // TICK_NS
+        q = np.append(panda.RESET_RAD + 0.002 * np.sin(phase + np.arange(panda.DOF)), [0.03, 0.03])
+        qd = np.append(0.02 * np.cos(phase + np.arange(panda.DOF)), [0.0, 0.0])
+        joints = messages.joint_state(NAMES, q, self.time_ns, qd, np.zeros(9))
+        self._write(topics.JOINT_STATES, "sensor_msgs/msg/JointState", joints)
+        return joints
+
+    def say(self):
+        if self.time_ns % TICK_NS == 0:
+            self._publish_pictures()
 
     def _publish_pictures(self):
         for i, camera in enumerate(spaces.CAMERAS):
@@ -98,7 +94,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("parity")
     (folder / "model").mkdir()
     model = write_model(folder / "model", Fingerprint())
-    surroundings = RecordedSurroundings(folder / "bag")
+    surroundings = RecordedCell(folder / "bag")
     program = node("policy_node", folder / "policy.log", policy=model, use_sim_time=True)
     try:
         surroundings.pass_time_until(phase="idle")

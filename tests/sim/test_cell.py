@@ -80,3 +80,20 @@ def test_a_part_that_fell_is_named(cell: Cell) -> None:
 def test_an_unknown_level_lists_those_there_are(cell: Cell) -> None:
     with pytest.raises(ResipError, match="low"):
         cell.reset(0, "extreme")
+
+
+def test_random_looks_follow_from_the_seed_and_change_nothing_but_the_looks() -> None:
+    plain, dressed = Cell("one_leg"), Cell("one_leg", random_looks=True)
+    pictures = {}
+    for seed in (3, 4):
+        for name, each in (("plain", plain), ("dressed", dressed)):
+            each.reset(seed)
+            pictures[name, seed] = each.render("front")
+        np.testing.assert_array_equal(dressed.part_poses(), plain.part_poses())
+    dressed.reset(3)
+    np.testing.assert_array_equal(dressed.render("front"), pictures["dressed", 3])
+    difference = {seed: np.abs(pictures["dressed", seed] - pictures["plain", seed].astype(float)) for seed in (3, 4)}
+    assert min(of.mean() for of in difference.values()) > 5
+    assert np.abs(difference[3] - difference[4]).mean() > 5
+    for each in (plain, dressed):
+        each.close()

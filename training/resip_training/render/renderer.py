@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import mujoco
 import numpy as np
@@ -14,6 +14,9 @@ from resip import spaces
 from resip.errors import UnknownNameError
 
 from resip_training.render import gl
+
+if TYPE_CHECKING:
+    from resip_training.sim.appearance import Appearance
 
 Image = NDArray[np.uint8]
 
@@ -80,6 +83,12 @@ class Renderer:
     def upload_textures(self) -> None:
         """Show the model's textures as they are now (``tex_data``), from the next picture on."""
         self._textures_changed = True
+
+    def show(self, appearance: Appearance) -> None:
+        """Make the model look like this, from the next picture on."""
+        appearance.apply(self._model)
+        self.shadows = appearance.shadows
+        self.upload_textures()
 
     def render(self, data: mujoco.MjData, camera: str) -> Image:
         """Render ``data`` as ``camera`` sees it: ``(height, width, 3)`` uint8 RGB, a new array.

@@ -60,9 +60,7 @@ class Replay:
         if appearance is self._shown:
             return
         self._shown = appearance
-        appearance.apply(self.model)
-        self._renderer.upload_textures()
-        self._renderer.shadows = appearance.shadows
+        self._renderer.show(appearance)
 
     def render(
         self, camera: str, joints_rad: NDArray[Any], width_m: NDArray[Any], part_poses: NDArray[Any]

@@ -6,7 +6,7 @@ whatever controller the simulated Polymetis server runs. Episodes start from the
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 import mujoco
 import numpy as np
@@ -15,10 +15,14 @@ from resip import rotation, spaces
 from resip.control import panda
 
 from resip_training.sim import hold, robot, scene, success, tasks
+from resip_training.sim.appearance import Appearances
 from resip_training.sim.backend import FALLEN_BELOW_M, free_joints
 from resip_training.sim.drive import FingerRamp
 from resip_training.sim.task import nominal_poses
 from resip_training.sim.worlds import Worlds
+
+if TYPE_CHECKING:
+    from resip_training.render.renderer import Renderer
 
 Array = NDArray[np.float64]
 
@@ -34,9 +38,21 @@ class Cell:
     """
 
     def __init__(
-        self, task: str = "one_leg", randomness: str = "low", timestep_s: float = TIMESTEP_S, images: bool = True
+        self,
+        task: str = "one_leg",
+        randomness: str = "low",
+        timestep_s: float = TIMESTEP_S,
+        images: bool = True,
+        random_looks: bool = False,
     ) -> None:
         """Build the scene.
+
+        Args:
+          task: whose parts lie in the cell.
+          randomness: level of the starts.
+          timestep_s: of physics and control; the task may need a finer one.
+          images: whether there are cameras.
+          random_looks: every episode has lights, colours, textures and cameras of its own, drawn from its seed.
 
         Raises:
           ResipError: unknown task or randomness, missing meshes, or no GL for images.
@@ -49,8 +65,9 @@ class Cell:
         self.model = scene.build(self.task, "torque", timestep_s, visual=images)
         self.data = mujoco.MjData(self.model)
         self._fingers = FingerRamp(1, self.task.gripper_open_m)
-        self._renderer: Any = None
+        self._renderer: Renderer | None = None
         self._images = images
+        self._appearances = Appearances(self.model) if images and random_looks else None
         self._time_offset_s = 0.0
         self._parts_qpos = panda.DOF + 2  # free joints follow arm and fingers
         self._free = {name: getattr(self.model, name).copy() for name in hold.HELD}
@@ -121,6 +138,8 @@ class Cell:
         self._fingers.reset()
         self.data.ctrl[panda.DOF :] = self.task.gripper_open_m / 2
         self._hold(self.task.held_part is not None)
+        if self._appearances is not None:
+            self._pictures().show(self._appearances.draw(seed))
         mujoco.mj_forward(self.model, self.data)
 
     def apply(self, torques_nm: ArrayLike) -> None:
@@ -158,11 +177,14 @@ class Cell:
 
     def render(self, camera: str) -> NDArray[np.uint8]:
         """The view of ``camera`` ("front" or "wrist"), rgb8, ``(240, 320, 3)``."""
+        return self._pictures().render(self.data, camera)
+
+    def _pictures(self) -> Renderer:
         if self._renderer is None:
             from resip_training.render.renderer import Renderer  # needs GL: only when a picture is asked for
 
             self._renderer = Renderer(self.model, spaces.IMAGE_WIDTH, spaces.IMAGE_HEIGHT)
-        return self._renderer.render(self.data, camera)
+        return self._renderer
 
     def part_poses(self) -> Array:
         """Part poses and the obstacle's, base frame, m and xyzw, ``(n_parts + 1, 7)``."""

@@ -59,6 +59,10 @@ class GraphArguments:
     headless: Annotated[bool, Doc("Simulated cell without cameras and without GL: for replays only.")] = False
     seed: Annotated[int, Doc("Seed of the first trial; each further trial has the next one.")] = 0
     randomness: Annotated[str, Doc("How far the simulated starts are spread.")] = "low"
+    random_looks: Annotated[
+        bool, Doc("Lights, colours, textures and cameras of the simulated cell drawn anew for each trial.")
+    ] = False
+    camera_latency_s: Annotated[float, Doc("How late the simulated cameras' frames come, in s of cell time.")] = 0.0
     rtf: Annotated[float, Doc("Real-time factor of the simulated cell; 0: as fast as the graph keeps up.")] = 1.0
     arm_port: Annotated[int, Doc("Port of the arm's Polymetis server.")] = ARM_PORT
     gripper_port: Annotated[int, Doc("Port of the gripper's Polymetis server.")] = GRIPPER_PORT
@@ -212,6 +216,8 @@ def _cell(arguments: GraphArguments) -> list[NodeSpec]:
             randomness=arguments.randomness,
             rtf=arguments.rtf,
             images=not arguments.headless,
+            random_looks=arguments.random_looks,
+            camera_latency_s=arguments.camera_latency_s,
             arm_port=arguments.arm_port,
             gripper_port=arguments.gripper_port,
             # an operator's targets come and go: the cell must not stand still when they go

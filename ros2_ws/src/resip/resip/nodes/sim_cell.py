@@ -79,6 +79,16 @@ class _Camera:
         return self.raw.get_subscription_count() + self.compressed.get_subscription_count() > 0
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """What a camera saw, on its way."""
+
+    camera: _Camera
+    pixels: NDArray
+    time_ns: int
+    due_step: int
+
+
 class SimCell(runtime.ResipNode):
     """Parameters in ``__init__``; topics and services in ``resip.topics``."""
 
@@ -88,6 +98,8 @@ class SimCell(runtime.ResipNode):
         self._timestep_s = self.parameter("timestep_s", 0.002, "Physics and control step (s)", (0.0005, 0.005))
         self._images = self.parameter("images", True, "Whether the cell has cameras")
         camera_hz = self.parameter("camera_hz", 10.0, "Frames a second of cell time", (1.0, 60.0))
+        latency_s = self.parameter("camera_latency_s", 0.0, "How late frames come, in cell time (s)", (0.0, 1.0))
+        self._random_looks = self.parameter("random_looks", False, "Lights, colours and cameras drawn at each reset")
         rtf = self.parameter("rtf", 1.0, "Real-time factor to keep to; 0 for as fast as possible", (0.0, 100.0))
         lead_s = self.parameter("max_lead_s", 0.02, "How late the graph may be, in cell time (s)", (0.01, 1.0))
         release_s = self.parameter("release_after_s", 2.0, "Wall time that a silent topic holds it (s)", (0.05, 60.0))
@@ -98,6 +110,8 @@ class SimCell(runtime.ResipNode):
         self.declare_parameter("seed", 0, ParameterDescriptor(description="Seed of the next reset"))
         self.declare_parameter("randomness", "low", ParameterDescriptor(description="Level of the next reset"))
         self._camera_period_s = 1.0 / camera_hz
+        self._latency_steps = round(latency_s / self._timestep_s)
+        self._frames: deque[_Frame] = deque()
         self._pacer = Pacer(rtf, {topic: period_s + lead_s for topic, (_, period_s) in PACE_TOPICS.items()}, release_s)
         self._inbox: deque[_Request] = deque()
         self._news = threading.Condition()
@@ -175,7 +189,8 @@ class SimCell(runtime.ResipNode):
         except ImportError as error:
             raise ResipError(f"the simulated cell needs the package resip_training ({error})") from error
         torch.set_num_threads(1)
-        cell = Cell(self._task, self.get_parameter("randomness").value, self._timestep_s, images=self._images)
+        randomness = self.get_parameter("randomness").value
+        cell = Cell(self._task, randomness, self._timestep_s, self._images, self._random_looks)
         cell.reset(self.get_parameter("seed").value)
         self._cameras = [self._camera(cell, name) for name in spaces.CAMERAS] if self._images else []
         return cell
@@ -203,7 +218,8 @@ class SimCell(runtime.ResipNode):
                 self._robot_stop = f"the robot stopped: it exceeded {robot.faults[-1]}"
                 self.get_logger().error(self._robot_stop)
             if self._step % per_frame == 0:
-                self._publish_frames(cell)
+                self._see(cell)
+            self._publish_frames()
             if self._step % per_status == 0:
                 self._publish_status(cell, robot)
             if self._step % per_clock == 0:
@@ -245,20 +261,28 @@ class SimCell(runtime.ResipNode):
             seed = int(self.get_parameter("seed").value)
             cell.reset(seed, self.get_parameter("randomness").value)
             robot.relocated()
+            self._frames.clear()  # of the episode before
             self._robot_stop = ""
             order.success, order.answer = True, f"the cell starts from seed {seed}"
         except ResipError as error:
             order.answer = str(error)
         order.done.set()
 
-    def _publish_frames(self, cell: Cell) -> None:
-        time_ns = self._time_ns
+    def _see(self, cell: Cell) -> None:
+        """Have the cameras see, and tell where the parts are."""
+        time_ns, due_step = self._time_ns, self._step + self._latency_steps
         for camera in self._cameras:
             if camera.watched:
-                self._publish_frame(camera, cell.render(camera.name), time_ns)
+                self._frames.append(_Frame(camera, cell.render(camera.name), time_ns, due_step))
         if self._parts_publisher.get_subscription_count():
             poses = [messages.pose_msg(pose[:3], pose[3:]) for pose in cell.part_poses()]
             self._parts_publisher.publish(PoseArray(header=messages.header(time_ns, spaces.BASE_FRAME), poses=poses))
+
+    def _publish_frames(self) -> None:
+        """Publish what the cameras saw, once its time has come."""
+        while self._frames and self._frames[0].due_step <= self._step:
+            frame = self._frames.popleft()
+            self._publish_frame(frame.camera, frame.pixels, frame.time_ns)
 
     def _publish_frame(self, camera: _Camera, pixels: NDArray, time_ns: int) -> None:
         frame = f"{camera.name}_color_optical_frame"
