@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 PACKAGE = "resip"
 NODES = (
     "camera_node",
+    "software_camera_node",
     "sim_cell",
     "policy_node",
     "spacemouse_node",
@@ -14,6 +15,7 @@ NODES = (
     "franka_bridge_node",
     "trial_node",
     "session_node",
+    "soak_node",
 )
 
 setup(
@@ -30,7 +32,7 @@ setup(
         (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
         (f"share/{PACKAGE}/config", glob("config/*.yaml")),
     ],
-    package_data={PACKAGE: ["**/*.j2"]},
+    package_data={PACKAGE: ["**/*.j2", "**/*.xml"]},
     install_requires=[
         "av>=12",
         "grpcio>=1.50",

@@ -124,7 +124,6 @@ def _yaml(value: Parameter) -> str:
 
 def _environment() -> dict[str, str]:
     return {
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "RCUTILS_CONSOLE_OUTPUT_FORMAT": "{severity} {message}",
         **os.environ,
         "PYTHONUNBUFFERED": "1",

@@ -31,6 +31,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
+from resip import dds
 from resip.errors import ResipError
 from resip.nodes import messages
 
@@ -243,6 +244,7 @@ def main(node_class: Callable[[], ResipNode]) -> None:
 def run(node_class: Callable[[], ResipNode], args: list[str] | None = None) -> int:
     """Run a node in the calling thread, which must be the main one, and return its exit status."""
     stop = _StopFlag()
+    os.environ.update(dds.defaults())
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = node_class()
