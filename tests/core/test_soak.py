@@ -70,8 +70,11 @@ def run(tmp_path):
 
     def figures(memory_mb=(100.0,) * 8, **fields):
         write_trials(tmp_path, [outcome(i, ticks=1000, **fields) for i in range(2)], duration_s=1.0)
-        rows = [json.dumps({"policy_node": size}) for size in memory_mb]
-        (tmp_path / soak.MEMORY_FILE).write_text("\n".join(rows))
+        rows = [
+            json.dumps({"time_s": 5.0 * i, "processes": {"policy_node": {"resident_mb": size, "cpu_s": 2.0 * i}}})
+            for i, size in enumerate(memory_mb)
+        ]
+        (tmp_path / soak.USAGE_FILE).write_text("\n".join(rows))
         soak.reduce_bags(tmp_path)
         found = soak.summarise(tmp_path)
         found["latency"]["capture_to_command"] = {"median": 30.0, "p95": 50.0, "p99": 55.0, "max": 80.0}
@@ -112,4 +115,5 @@ def test_what_was_not_measured_meets_no_bound(run):
 
 
 def test_memory_at_the_start_is_no_growth(run):
-    assert run(memory_mb=(50.0, 60.0, *(100.0,) * 6))["memory"]["policy_node"]["growth_mb"] == 0.0
+    usage = run(memory_mb=(50.0, 60.0, *(100.0,) * 6))["processes"]["policy_node"]
+    assert (usage["growth_mb"], usage["cores"]) == (0.0, 0.4)

@@ -31,6 +31,7 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
         (f"share/{PACKAGE}/config", glob("config/*.yaml")),
+        (f"share/{PACKAGE}/policies", glob("policies/*.xml")),
     ],
     package_data={PACKAGE: ["**/*.j2", "**/*.xml"]},
     install_requires=[

@@ -31,3 +31,8 @@ def defaults(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     if distribution == "humble" and stays:  # knows no discovery range yet
         wanted["ROS_LOCALHOST_ONLY"] = "1"
     return {name: value for name, value in wanted.items() if name not in environment}
+
+
+def is_secured(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether nodes are asked to start with keys and permissions only (SROS2)."""
+    return environment.get("ROS_SECURITY_ENABLE") == "true"

@@ -110,6 +110,7 @@ def run(
 def node_command(spec: NodeSpec, params_file: str = "") -> list[str]:
     """Command line that starts a node."""
     command = [sys.executable, "-u", "-m", spec.module, "--ros-args", "-r", f"__node:={spec.name}"]
+    command += ["--enclave", spec.enclave]
     if params_file:
         command += ["--params-file", params_file]
     for name, value in spec.parameters.items():

@@ -37,8 +37,8 @@ from resip.trials.statistics import Timing
 
 TASK: Final = "one_leg"
 TRIAL_S: Final = 60.0
-#: Resident memory of every process, one JSON object a line.
-MEMORY_FILE: Final = "memory.jsonl"
+#: Resident memory and CPU time of every process, one JSON object a line.
+USAGE_FILE: Final = "usage.jsonl"
 #: What is kept of a trial's bag.
 SAMPLES_FILE: Final = "samples.json"
 
@@ -241,7 +241,7 @@ def summarise(directory: Path) -> dict[str, Any]:
             for camera in spaces.CAMERAS
         },
         "latency": {name: timing.as_json() for name, timing in timings.items() if timing is not None},
-        "memory": _memory(directory / MEMORY_FILE),
+        "processes": _processes(directory / USAGE_FILE),
     }
     figures["bounds"] = [{**asdict(bound), "met": bound.met} for bound in bounds(figures)]
     return figures
@@ -252,7 +252,7 @@ def bounds(figures: Mapping[str, Any]) -> list[Bound]:
     missed = figures["ticks_without_target"]
     missed_share = missed / (figures["ticks"] + missed) if figures["ticks"] else 1.0
     latency = figures["latency"].get("capture_to_command", {"p95": math.inf})
-    growth = [sizes["growth_mb"] for sizes in figures["memory"].values()]
+    growth = [usage["growth_mb"] for usage in figures["processes"].values()]
     return [
         Bound("trials aborted", 0, figures["aborted"], ""),
         Bound("ticks missed or without a target", 0.1, 100.0 * missed_share, "%"),
@@ -262,20 +262,29 @@ def bounds(figures: Mapping[str, Any]) -> list[Bound]:
     ]
 
 
-def _memory(path: Path) -> dict[str, dict[str, float]]:
-    """Resident memory of each process (MB): median over the second and over the last quarter of the run."""
+def _processes(path: Path) -> dict[str, dict[str, float]]:
+    """What each process used; see `_usage`."""
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    sizes: dict[str, list[float]] = defaultdict(list)
+    by_name: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for row in rows:
-        for name, size_mb in row.items():
-            sizes[name].append(size_mb)
-    return {name: _growth(np.array(values)) for name, values in sorted(sizes.items())}
+        for name, usage in row["processes"].items():
+            by_name[name].append((row["time_s"], usage["resident_mb"], usage["cpu_s"]))
+    return {name: _usage(np.array(samples)) for name, samples in sorted(by_name.items())}
 
 
-def _growth(sizes_mb: np.ndarray) -> dict[str, float]:
+def _usage(samples: np.ndarray) -> dict[str, float]:
+    """From rows of s, MB and CPU s: memory in the second and the last quarter (medians), share of one core."""
+    times_s, sizes_mb, cpu_s = samples.T
     quarter = max(1, len(sizes_mb) // 4)
     early, late = (float(np.median(part)) for part in (sizes_mb[quarter:][:quarter], sizes_mb[-quarter:]))
-    return {"early_mb": round(early, 1), "late_mb": round(late, 1), "growth_mb": round(late - early, 1)}
+    span_s = max(times_s[-1] - times_s[0], 1e-9)
+    cores = float(cpu_s[-1] - cpu_s[0]) / span_s
+    return {
+        "early_mb": round(early, 1),
+        "late_mb": round(late, 1),
+        "growth_mb": round(late - early, 1),
+        "cores": round(cores, 3),
+    }
 
 
 def _table(figures: Mapping[str, Any]) -> Table:
@@ -300,6 +309,7 @@ def _details(figures: Mapping[str, Any]) -> dict[str, str]:
     for name, timing in figures["latency"].items():
         text = " / ".join(f"{timing[key]:.0f}" for key in ("median", "p95", "p99", "max"))
         found[f"{name.replace('_', ' ')}: median / p95 / p99 / worst"] = f"{text} ms"
-    for name, sizes in figures["memory"].items():
-        found[f"{name}: resident memory"] = f"{sizes['late_mb']:.0f} MB, {sizes['growth_mb']:+.1f}"
+    for name, usage in figures["processes"].items():
+        memory = f"{usage['late_mb']:.0f} MB, {usage['growth_mb']:+.1f}"
+        found[f"{name}: resident memory, cores"] = f"{memory}, {usage['cores']:.2f}"
     return found

@@ -245,9 +245,8 @@ def run(node_class: Callable[[], ResipNode], args: list[str] | None = None) -> i
     """Run a node in the calling thread, which must be the main one, and return its exit status."""
     stop = _StopFlag()
     os.environ.update(dds.defaults())
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = node_class()
+        node = _create(node_class, args)
     except ResipError as error:
         get_logger(_name_of(node_class)).fatal(str(error))
         rclpy.try_shutdown()
@@ -261,6 +260,19 @@ def run(node_class: Callable[[], ResipNode], args: list[str] | None = None) -> i
         node.destroy_node()
         rclpy.try_shutdown()
     return node.exit_status or 0
+
+
+def _create(node_class: Callable[[], ResipNode], args: list[str] | None) -> ResipNode:
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        return node_class()
+    except RuntimeError as error:  # rclpy's, for a participant that cannot be made
+        if not dds.is_secured():
+            raise
+        why = " ".join(str(error).split())
+        raise ResipError(
+            f"DDS is to be secured (ROS_SECURITY_ENABLE) and cannot be, see docs/security.md: {why}"
+        ) from error
 
 
 class _StopFlag:

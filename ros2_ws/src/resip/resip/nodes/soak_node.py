@@ -1,9 +1,10 @@
-"""In the operator's place during a soak: begins each trial, clears up after it, and watches the memory of the graph."""
+"""In the operator's place during a soak: begins each trial, clears up after it, and watches what the graph uses."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ from std_srvs.srv import Trigger
 
 from resip import topics
 from resip.nodes import messages, runtime
-from resip.soak import MEMORY_FILE, reduce_bags
+from resip.soak import USAGE_FILE, reduce_bags
 from resip.trials.protocol import Phase
 
 _SAMPLE_PERIOD_S: Final = 5.0
@@ -41,23 +42,25 @@ class SoakNode(runtime.ResipNode):
             self._begin.call_async(Trigger.Request())
 
     def _sample(self) -> None:
-        with (self._directory / MEMORY_FILE).open("a") as stream:
-            print(json.dumps(_resident_mb(os.getppid())), file=stream)
+        with (self._directory / USAGE_FILE).open("a") as stream:
+            print(json.dumps({"time_s": time.monotonic(), "processes": _usage(os.getppid())}), file=stream)
 
 
-def _resident_mb(supervisor: int) -> dict[str, float]:
-    """Memory of each node that a process has started, by name (MB)."""
+def _usage(supervisor: int) -> dict[str, dict[str, float]]:
+    """Resident memory and CPU time so far of each node that a process has started, by name."""
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     found = {}
     for pid in children:
         try:
             command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            ticks = [int(word) for word in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]]
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended meanwhile
         name = next((word.removeprefix(_NODE_NAME) for word in command if word.startswith(_NODE_NAME)), "")
         if name:
-            found[name] = pages * os.sysconf("SC_PAGE_SIZE") / _BYTES_PER_MB
+            resident_mb = pages * os.sysconf("SC_PAGE_SIZE") / _BYTES_PER_MB
+            found[name] = {"resident_mb": resident_mb, "cpu_s": sum(ticks) / os.sysconf("SC_CLK_TCK")}
     return found
 
 
