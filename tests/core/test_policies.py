@@ -6,7 +6,7 @@ from resip.graph import GraphArguments, graph
 from sros2_policy import enclaves, permissions
 
 ROS_TOPICS = {"/rosout", "/parameter_events", topics.CLOCK}
-NAMED = {value for name, value in vars(topics).items() if name.isupper()} | {
+NAMED = {value for name, value in vars(topics).items() if name.isupper() and value.startswith("/")} | {
     topic(camera) for camera in spaces.CAMERAS for topic in (topics.image, topics.compressed, topics.camera_info)
 }
 ROBOT = {"robot": "polymetis", "robot_ip": "10.0.0.2", "front_serial": "1", "wrist_serial": "2", "trials": 1}
