@@ -73,7 +73,7 @@ soak-sim: setup
 
 soak: export ROS_DOMAIN_ID ?= 77
 soak: setup
-	$(BIN)/resip soak --minutes $(MINUTES) --json docs/results/soak.json --table docs/results/soak.md
+	$(BIN)/resip soak --minutes $(MINUTES) --json docs/results/soak.json
 
 sheets: setup
 	$(BIN)/resip sheet --out docs/images

@@ -159,15 +159,13 @@ class Soak:
     record: Path = Path("trials")
     """Folder in which the run gets a folder of its own."""
     json: Path | None = None
-    """Write the figures here as well."""
-    table: Path | None = None
-    """Write the table here as well, as Markdown."""
+    """Write the figures here as well, and the table beside them."""
 
     def run(self) -> None:
         """Run it and print the table."""
         from resip.soak import soak
 
-        soak(self.minutes, self.record, self.json, self.table)
+        soak(self.minutes, self.record, self.json)
 
 
 COMMANDS: Final[dict[str, type[Command]]] = {

@@ -66,18 +66,26 @@ class Bound:
         """Whether it holds; a figure that is not there does not."""
         return self.value <= self.limit
 
+    @property
+    def measured(self) -> str:
+        """The figure in words."""
+        return f"{self.value:.3g} {self.unit}".strip() if math.isfinite(self.value) else "not measured"
+
     def __str__(self) -> str:
-        return f"{self.name}: {self.value:.3g} {self.unit}, at most {self.limit:g}"
+        return f"{self.name}: {self.measured}, at most {self.limit:g}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for the file; null for a figure that is not there."""
+        return {**asdict(self), "value": self.value if math.isfinite(self.value) else None, "met": self.met}
 
 
-def soak(minutes: float, record: Path, json_file: Path | None = None, table_file: Path | None = None) -> dict[str, Any]:
+def soak(minutes: float, record: Path, json_file: Path | None = None) -> dict[str, Any]:
     """Run trials for so long, print the figures and write them.
 
     Args:
       minutes: of the policy's time; pauses between trials come on top.
       record: folder in which the run gets a folder of its own.
-      json_file: where the figures go.
-      table_file: where the table goes, as Markdown.
+      json_file: where the figures go; the table goes beside it, as Markdown.
 
     Returns:
       The figures.
@@ -91,11 +99,10 @@ def soak(minutes: float, record: Path, json_file: Path | None = None, table_file
     process.run(nodes(minutes, directory), TRIAL_NODE, directory / LOG_FILE)
     reduce_bags(directory)
     figures = {"load_average_before": load, **summarise(directory)}
+    Console(width=None if sys.stdout.isatty() else 120).print(_table(figures))
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
-    Console(width=None if sys.stdout.isatty() else 120).print(_table(figures))
-    if table_file is not None:
-        with table_file.open("w") as stream:
+        with json_file.with_suffix(".md").open("w") as stream:
             Console(file=stream, width=120).print(_table(figures))
     missed = [str(bound) for bound in bounds(figures) if not bound.met]
     if missed:
@@ -243,7 +250,7 @@ def summarise(directory: Path) -> dict[str, Any]:
         "latency": {name: timing.as_json() for name, timing in timings.items() if timing is not None},
         "processes": _processes(directory / USAGE_FILE),
     }
-    figures["bounds"] = [{**asdict(bound), "met": bound.met} for bound in bounds(figures)]
+    figures["bounds"] = [bound.as_json() for bound in bounds(figures)]
     return figures
 
 
@@ -292,7 +299,7 @@ def _table(figures: Mapping[str, Any]) -> Table:
     for heading in ("what", "measured", "bound"):
         table.add_column(heading)
     for bound in bounds(figures):
-        table.add_row(bound.name, f"{bound.value:.3g} {bound.unit}".strip(), f"{bound.limit:g} {bound.unit}".strip())
+        table.add_row(bound.name, bound.measured, f"{bound.limit:g} {bound.unit}".strip())
     for name, text in _details(figures).items():
         table.add_row(name, text, "")
     return table
