@@ -9,17 +9,19 @@
 # make sheets           draw docs/images/sheet_TASK.png again: what the cameras see of each task
 # make validate-sim     the simulated screw beside the meshes' true shapes (ten minutes)
 # make soak-sim         memory of 256 worlds over 100 000 control steps (ten minutes)
+# make soak             the graph of a real robot for an hour (MINUTES=...), into docs/results; on an otherwise idle machine
 # make bench-gpu        speed and soundness of the physics on this machine's GPU, into docs/results
 # VENV=DIR uses another virtual environment, PYTEST_ARGS=... goes to pytest.
 
 VENV ?= .venv
+MINUTES ?= 60
 PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 
 # DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: setup demo test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim bench-gpu
+.PHONY: setup demo test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim soak bench-gpu
 
 setup:
 	@scripts/setup.sh $(VENV)
@@ -33,6 +35,7 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/hadolint docker/*/Dockerfile
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/core tests/polymetis tests/sim tests/training
@@ -67,6 +70,10 @@ validate-sim: setup
 
 soak-sim: setup
 	$(BIN)/resip bench soak --worlds 256 --json docs/results/soak_sim.json
+
+soak: export ROS_DOMAIN_ID ?= 77
+soak: setup
+	$(BIN)/resip soak --minutes $(MINUTES) --json docs/results/soak.json
 
 sheets: setup
 	$(BIN)/resip sheet --out docs/images

@@ -1,13 +1,22 @@
 #!/usr/bin/env bash
-# Make the virtual environment VENV with everything resip needs: scripts/setup.sh [VENV]
+# Make the virtual environment VENV with what resip needs: scripts/setup.sh [VENV [PART]]
+#
+#   all       (default) both halves, DDS from wheels, and what the tests need
+#   training  simulation and learning, without ROS
+#   robot     the nodes, on the ROS distribution of this machine
 #
 # Quick when nothing changed since the last complete run; a run that was cut short starts over.
 # PYTHON=/path/to/python chooses the interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-venv=${1:-.venv}
-packages=("ros2_ws/src/resip[ros,realsense,dev]" "training[gpu,lerobot,usd]")
+venv=${1:-.venv} part=${2:-all}
+case $part in
+  all) packages=("ros2_ws/src/resip[ros,realsense,dev]" "training[gpu,lerobot,usd]") ;;
+  training) packages=(ros2_ws/src/resip "training[gpu,lerobot,usd]") ;;
+  robot) packages=("ros2_ws/src/resip[realsense]") ;;
+  *) echo "resip setup: no part is called $part: choose all, training or robot" >&2; exit 1 ;;
+esac
 inputs=(constraints.txt scripts/setup.sh ros2_ws/src/resip/{setup.py,setup.cfg,pyproject.toml} training/{setup.py,pyproject.toml})
 
 say() { echo "resip setup: $*"; }
@@ -35,7 +44,8 @@ missing_packages() { # one name a line
   local libraries
   if [[ -z $python ]] || ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then python_package; fi
   libraries=$(/sbin/ldconfig -p)
-  grep -q 'libusb-1\.0\.so\.0' <<<"$libraries" || echo libusb-1.0-0
+  [[ $part == training ]] || grep -q 'libusb-1\.0\.so\.0' <<<"$libraries" || echo libusb-1.0-0
+  [[ $part != robot ]] || return 0
   # rendering: EGL with a driver (Mesa's software one will do), or OSMesa
   if ! grep -q 'libOSMesa\.so' <<<"$libraries"; then
     grep -q 'libEGL\.so\.1' <<<"$libraries" || echo libegl1
@@ -59,7 +69,7 @@ check_system() {
   python=$(find_python)
 }
 
-fingerprint() { { pwd; "$venv/bin/python" -VV; cat "${inputs[@]}"; } | sha256sum; }
+fingerprint() { { pwd; echo "$part"; "$venv/bin/python" -VV; cat "${inputs[@]}"; } | sha256sum; }
 
 complete() {
   [[ -f $venv/.resip-complete && ! -f $venv/.resip-unfinished ]] && "$venv/bin/python" -c '' 2>/dev/null &&
@@ -73,21 +83,34 @@ make_venv() {
     rm -rf "$venv"
     mkdir -p "$venv"
     touch "$venv/.resip-unfinished"
-    "$python" -m venv "$venv"
+    "$python" -m venv "${venv_options[@]}" "$venv"
   fi
   touch "$venv/.resip-unfinished"
 }
 
+constraints() { # the file of pins
+  # the distribution's messages were built for its numpy, so that stays
+  if [[ $part == robot ]]; then grep -v '^numpy==' constraints.txt >"$venv/constraints.txt"; echo "$venv/constraints.txt"
+  else echo constraints.txt; fi
+}
+
 install() {
-  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --constraint constraints.txt)
+  local pip=("$venv/bin/python" -m pip --disable-pip-version-check install --constraint "$(constraints)")
   [[ -t 1 ]] || pip+=(-qq)
   say "installing into $venv: a few minutes the first time"
   "${pip[@]}" --quiet pip setuptools
   "${pip[@]}" "${packages[@]/#/--editable=}"
+  [[ $part != robot ]] || return 0
   # the furniture's meshes and the arm's URDF; its own requirements pin gym 0.21, which no longer installs
   "${pip[@]}" --quiet --no-deps furniture-bench
 }
 
+venv_options=()
+if [[ $part == robot ]]; then
+  [[ -n ${ROS_DISTRO:-} ]] || fail "no ROS is sourced: run \`source /opt/ros/DISTRIBUTION/setup.bash\` and this again"
+  venv_options=(--system-site-packages) # rclpy and colcon are the system's
+  : "${PYTHON:=/usr/bin/python3}"       # the one that the distribution was built for
+fi
 python=$(find_python)
 check_system
 if ! complete; then

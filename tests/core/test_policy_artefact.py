@@ -136,6 +136,25 @@ def test_a_damaged_folder_is_refused_in_one_line(model: Path, damage: Callable[[
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    "load",
+    [
+        load_policy,
+        lambda folder: load_policy(folder, device="cuda"),
+        artefact.load_module,
+        artefact.load_weights_by_name,
+        artefact.check_model,
+    ],
+    ids=["load_policy", "load_policy on a GPU", "load_module", "load_weights_by_name", "check_model"],
+)
+def test_no_way_of_loading_takes_a_file_that_the_manifest_does_not_describe(model: Path, load: Callable) -> None:
+    (model / artefact.PROGRAM_FILE).write_bytes(b"program")
+    files = (artefact.MODULE_FILE, artefact.GOLDEN_FILE, artefact.PROGRAM_FILE)
+    write_manifest(model, sha256=dict.fromkeys(files, "0" * 64))
+    with pytest.raises(ResipError, match=r"policy\.pt2? is not the file that its manifest describes"):
+        load(model)
+
+
 @pytest.mark.parametrize("field", sorted(spaces.contract("image")))
 def test_another_contract_is_refused_naming_the_field(model: Path, field: str) -> None:
     write_manifest(model, contract=spaces.contract("image") | {field: "other"})

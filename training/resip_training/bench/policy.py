@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from resip import images, spaces
 from resip.control import panda
 from resip.errors import ResipError
-from resip.policy.artefact import MODULE_FILE, Policy, golden_inputs, load_policy, read_manifest
+from resip.policy.artefact import MODULE_FILE, Policy, golden_inputs, load_policy, load_weights_by_name, read_manifest
 from resip.trials.statistics import Timing
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -54,7 +54,7 @@ class EagerPolicy:
 
     def __init__(self, folder: Path, device: str) -> None:
         config = PolicyConfig.from_json(read_manifest(folder)["training"]["settings"]["policy"])
-        weights = with_prefix(torch.jit.load(str(folder / MODULE_FILE), map_location="cpu").state_dict(), "policy.")
+        weights = with_prefix(load_weights_by_name(folder), "policy.")
         if not weights:
             raise ResipError(f"{folder / MODULE_FILE} does not name its weights: export the policy again")
         head = [value for name, value in weights.items() if name.startswith("parts_head.") and value.dim() == 1]

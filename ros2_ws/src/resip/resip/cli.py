@@ -150,11 +150,30 @@ class BagCheck:
         bag_check(self.bag, self.json)
 
 
+@dataclass(frozen=True)
+class Soak:
+    """Run the graph of a real robot for long, on software cameras and a simulated arm, and hold it to its bounds."""
+
+    minutes: Annotated[float, AtLeast(0.1)] = 60.0
+    """Of the policy's time."""
+    record: Path = Path("trials")
+    """Folder in which the run gets a folder of its own."""
+    json: Path | None = None
+    """Write the figures here as well, and the table beside them."""
+
+    def run(self) -> None:
+        """Run it and print the table."""
+        from resip.soak import soak
+
+        soak(self.minutes, self.record, self.json)
+
+
 COMMANDS: Final[dict[str, type[Command]]] = {
     "doctor": Doctor,
     "up": Up,
     "trial": Trial,
     "report": Report,
+    "soak": Soak,
     "bag info": BagInfo,
     "bag check": BagCheck,
 }

@@ -108,6 +108,11 @@ class NodeSpec:
         """Name that ``ros2 run resip`` knows the module by."""
         return self.module.rpartition(".")[2]
 
+    @property
+    def enclave(self) -> str:
+        """Whose keys and permissions the node has, where DDS is secured: see policies/resip.xml."""
+        return f"/resip/{self.name}"
+
 
 #: Node whose end is the end of a graph with trials, and whose status is the graph's.
 TRIAL_NODE: Final = "trial_node"

@@ -57,6 +57,7 @@ def _actions(spec: NodeSpec, params_file: str) -> list[Any]:
         package="resip",
         executable=spec.executable,
         name=spec.name,
+        ros_arguments=["--enclave", spec.enclave],
         parameters=[*([params_file] if params_file else []), dict(spec.parameters)],
         output="screen",
         emulate_tty=True,

@@ -110,6 +110,7 @@ def run(
 def node_command(spec: NodeSpec, params_file: str = "") -> list[str]:
     """Command line that starts a node."""
     command = [sys.executable, "-u", "-m", spec.module, "--ros-args", "-r", f"__node:={spec.name}"]
+    command += ["--enclave", spec.enclave]
     if params_file:
         command += ["--params-file", params_file]
     for name, value in spec.parameters.items():
@@ -124,7 +125,6 @@ def _yaml(value: Parameter) -> str:
 
 def _environment() -> dict[str, str]:
     return {
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "RCUTILS_CONSOLE_OUTPUT_FORMAT": "{severity} {message}",
         **os.environ,
         "PYTHONUNBUFFERED": "1",

@@ -31,6 +31,7 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
+from resip import dds
 from resip.errors import ResipError
 from resip.nodes import messages
 
@@ -243,9 +244,9 @@ def main(node_class: Callable[[], ResipNode]) -> None:
 def run(node_class: Callable[[], ResipNode], args: list[str] | None = None) -> int:
     """Run a node in the calling thread, which must be the main one, and return its exit status."""
     stop = _StopFlag()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    os.environ.update(dds.defaults())
     try:
-        node = node_class()
+        node = _create(node_class, args)
     except ResipError as error:
         get_logger(_name_of(node_class)).fatal(str(error))
         rclpy.try_shutdown()
@@ -259,6 +260,19 @@ def run(node_class: Callable[[], ResipNode], args: list[str] | None = None) -> i
         node.destroy_node()
         rclpy.try_shutdown()
     return node.exit_status or 0
+
+
+def _create(node_class: Callable[[], ResipNode], args: list[str] | None) -> ResipNode:
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        return node_class()
+    except RuntimeError as error:  # rclpy's, for a participant that cannot be made
+        if not dds.is_secured():
+            raise
+        why = " ".join(str(error).split())
+        raise ResipError(
+            f"DDS is to be secured (ROS_SECURITY_ENABLE) and cannot be, see docs/security.md: {why}"
+        ) from error
 
 
 class _StopFlag:

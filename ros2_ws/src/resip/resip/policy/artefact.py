@@ -163,6 +163,16 @@ def load_state_module(folder: Path) -> tuple[torch.jit.ScriptModule, dict[str, A
     return torch.jit.freeze(_read_module(folder), preserved_attrs=list(STATE_METHODS)), manifest
 
 
+def load_weights_by_name(folder: Path) -> dict[str, torch.Tensor]:
+    """Verify the folder of a policy on images; return its module's weights.
+
+    Raises:
+      ResipError: as `load_policy`.
+    """
+    _verified(folder, "image", MODULE_FILE)
+    return _read_module(folder).state_dict()
+
+
 def check_model(folder: Path | str) -> None:
     """Verify an exported policy of either kind, and that it gives its golden output on this machine.
 

@@ -1,0 +1,73 @@
+"""In the operator's place during a soak: begins each trial, clears up after it, and watches what the graph uses."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from diagnostic_msgs.msg import DiagnosticArray
+from std_srvs.srv import Trigger
+
+from resip import topics
+from resip.nodes import messages, runtime
+from resip.soak import USAGE_FILE, reduce_bags
+from resip.trials.protocol import Phase
+
+_SAMPLE_PERIOD_S: Final = 5.0
+_BYTES_PER_MB: Final = 1e6
+_NODE_NAME: Final = "__node:="
+
+
+class SoakNode(runtime.ResipNode):
+    """Parameters in ``__init__``."""
+
+    def __init__(self) -> None:
+        super().__init__("soak_node")
+        self._directory = Path(self.parameter("directory", "", "Folder of the trials"))
+        self._begun = -1
+        self._begin = self.create_client(Trigger, topics.TRIAL_BEGIN)
+        self.create_subscription(DiagnosticArray, topics.TRIAL_STATUS, self._on_trial, runtime.STATUS_QOS)
+        self.create_timer(_SAMPLE_PERIOD_S, self._sample)
+
+    def _on_trial(self, message: DiagnosticArray) -> None:
+        values = messages.diagnostic_values(message)
+        trial = int(values["trial"])
+        waits = values["phase"].startswith(Phase.WAIT.value)
+        if waits and trial > self._begun and self._begin.service_is_ready():
+            self._begun = trial
+            reduce_bags(self._directory)  # nothing runs now that it could disturb
+            self._begin.call_async(Trigger.Request())
+
+    def _sample(self) -> None:
+        with (self._directory / USAGE_FILE).open("a") as stream:
+            print(json.dumps({"time_s": time.monotonic(), "processes": _usage(os.getppid())}), file=stream)
+
+
+def _usage(supervisor: int) -> dict[str, dict[str, float]]:
+    """Resident memory and CPU time so far of each node that a process has started, by name."""
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    found = {}
+    for pid in children:
+        try:
+            command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            ticks = [int(word) for word in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]]
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+        name = next((word.removeprefix(_NODE_NAME) for word in command if word.startswith(_NODE_NAME)), "")
+        if name:
+            resident_mb = pages * os.sysconf("SC_PAGE_SIZE") / _BYTES_PER_MB
+            found[name] = {"resident_mb": resident_mb, "cpu_s": sum(ticks) / os.sysconf("SC_CLK_TCK")}
+    return found
+
+
+def main() -> None:
+    """Run the node."""
+    runtime.main(SoakNode)
+
+
+if __name__ == "__main__":
+    main()
