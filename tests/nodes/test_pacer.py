@@ -9,7 +9,7 @@ TOPIC = "/command"
 
 def free(allowance_s=0.03):
     """A pacer that only topics hold back."""
-    return Pacer(rtf=0.0, allowances_s={TOPIC: allowance_s})
+    return Pacer(rtf=0.0, allowances_s={TOPIC: allowance_s}, release_after_s={TOPIC: 2.0})
 
 
 def test_without_a_factor_and_without_topics_every_step_may_be_taken():
@@ -19,7 +19,7 @@ def test_without_a_factor_and_without_topics_every_step_may_be_taken():
 
 @pytest.mark.parametrize("rtf", [0.5, 1.0, 4.0])
 def test_the_factor_is_kept(rtf):
-    pacer = Pacer(rtf, {})
+    pacer = Pacer(rtf, {}, {})
     steady_s = 0.0
     for k in range(501):
         steady_s += pacer.wait_s(k * STEP_S, steady_s)
@@ -27,14 +27,14 @@ def test_the_factor_is_kept(rtf):
 
 
 def test_a_short_delay_is_caught_up():
-    pacer = Pacer(1.0, {})
+    pacer = Pacer(1.0, {}, {})
     pacer.wait_s(0.0, steady_s=10.0)
     assert pacer.wait_s(0.05, steady_s=10.1) == 0.0
     assert pacer.wait_s(0.2, steady_s=10.1) == pytest.approx(0.1)
 
 
 def test_a_long_delay_is_forgiven():
-    pacer = Pacer(1.0, {})
+    pacer = Pacer(1.0, {}, {})
     pacer.wait_s(0.0, steady_s=0.0)
     assert pacer.wait_s(0.1, steady_s=60.0) == 0.0
     assert pacer.wait_s(0.1 + MAX_CATCH_UP_S + 0.5, steady_s=60.0) == pytest.approx(0.5)

@@ -25,20 +25,20 @@ class Pacer:
     Two rules. The cell keeps to ``rtf`` seconds of its time a second of wall time, and catches up after a
     pause, within reason. And it stays within an allowance of the newest stamp on each live *pace topic*: who
     commands at 10 Hz gets one period and a little, so the next tick is served before the cell goes on. A pace
-    topic is live from its first message until it has been silent for ``release_after_s`` of wall time.
+    topic is live from its first message until it has been silent for a time (wall) that says: it has stopped.
 
     Pure: all times are given, in seconds. Cell time is the cell's own, steady time the machine's.
 
     Args:
       rtf: real-time factor, 0 for as fast as possible.
       allowances_s: for each pace topic, how far the cell may run ahead of its newest stamp.
-      release_after_s: silence after which a topic paces no longer.
+      release_after_s: for each of them, silence after which it paces no longer; may be changed at any time.
     """
 
-    def __init__(self, rtf: float, allowances_s: Mapping[str, float], release_after_s: float = 2.0) -> None:
+    def __init__(self, rtf: float, allowances_s: Mapping[str, float], release_after_s: Mapping[str, float]) -> None:
         self._rtf = rtf
         self._leads = {topic: _Lead(allowance_s) for topic, allowance_s in allowances_s.items()}
-        self._release_after_s = release_after_s
+        self.release_after_s = release_after_s
         self._anchor: tuple[float, float] | None = None  # cell and steady time that belong together
 
     def heard(self, topic: str, stamp_s: float, steady_s: float) -> None:
@@ -69,7 +69,7 @@ class Pacer:
         lead = self._leads[topic]
         if lead.heard_at_s is None or cell_s <= lead.stamp_s + lead.allowance_s + 1e-9:
             return 0.0
-        return max(0.0, lead.heard_at_s + self._release_after_s - steady_s)
+        return max(0.0, lead.heard_at_s + self.release_after_s[topic] - steady_s)
 
     def _early_s(self, cell_s: float, steady_s: float) -> float:
         if self._rtf <= 0.0:

@@ -28,7 +28,7 @@ from std_srvs.srv import Trigger
 
 from resip import spaces, topics
 from resip.control import panda
-from resip.control.limits import Limits, check_action
+from resip.control.limits import check_action
 from resip.errors import ResipError
 from resip.nodes import messages, runtime
 from resip.policy.chunks import Chunk, ChunkExecutor
@@ -75,7 +75,7 @@ class PolicyNode(runtime.ResipNode):
         self._inputs = Synchroniser(self._streams, skew_s, age_s)
         self._chunks = ChunkExecutor(horizon, blend_steps)
         self._worker = ThreadPoolExecutor(1)
-        self._limits = Limits()
+        self._limits = self.limits()
         self._begin()
         self._idle()
         self._connect()

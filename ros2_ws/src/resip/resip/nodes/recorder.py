@@ -22,7 +22,10 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
+from std_msgs.msg import Header
 
+from resip import topics
+from resip.nodes import messages
 from resip.recording import definitions
 from resip.recording.loss import LossCounter
 from resip.recording.writer import LOST_KEY, BagWriter, OfferedQos
@@ -62,6 +65,7 @@ class Recorder:
         self._raw_images = raw_images
         # never spun, so it offers no services
         self._node = Node("trial_recorder", start_parameter_services=False, enable_rosout=False)
+        self._heartbeat = self._node.create_publisher(Header, topics.RECORDER, 1)
         self._topics: dict[str, _Topic] = {}
         self._refused: set[str] = set()
         self._loss = LossCounter()
@@ -98,6 +102,7 @@ class Recorder:
             self._drain()
             writer, self._writer = self._writer, None
             lost = self._loss.lost
+            self._heartbeat.publish(messages.header(self._now_ns(), topics.CLOSED))
         writer.close({**metadata, **({LOST_KEY: json.dumps(lost)} if self._counts_loss else {})})
         return lost
 
@@ -130,6 +135,8 @@ class Recorder:
                 next_discovery_s = time.monotonic() + _DISCOVERY_PERIOD_S
             with self._lock:
                 self._drain()
+                if self._writer is not None:
+                    self._heartbeat.publish(messages.header(self._now_ns()))
 
     def _discover(self) -> None:
         for name, types in self._node.get_topic_names_and_types():

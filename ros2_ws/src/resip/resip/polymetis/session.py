@@ -194,8 +194,11 @@ class ArmSession:
         return ""
 
     def _advances(self) -> bool:
-        """Read states until the timestamp advances, or the time for it is over."""
-        before_ns = self._client.state().timestamp_ns
+        """Read states until the timestamp advances, or the time for it is over.
+
+        Beyond the newest that was read before: a simulated robot that waits for its clients goes on that far.
+        """
+        before_ns = (self._state or self._client.state()).timestamp_ns
         deadline_s = self._clock() + self._settings.stale_after_s
         while self._clock() < deadline_s:
             state = self._client.state()
@@ -226,6 +229,21 @@ class ArmSession:
             except PolymetisError as error:
                 self._understand_refusal(error)
                 return self._status(str(error))
+            return self._status()
+
+    def hold(self) -> ArmStatus:
+        """Move the set point to where the arm is: it brakes now, and does not go where it was last told to.
+
+        When that cannot be told either, the controller's own watchdog ends the motion.
+        """
+        with self._turn:
+            if self._mode is Mode.ARMED:
+                try:
+                    self._observe(self._client.state())
+                    if self._state is not None:
+                        self._client.update_controller(self._update.encode(self._state.joint_positions))
+                except PolymetisError as error:
+                    self._understand_refusal(error)
             return self._status()
 
     def _understand_refusal(self, error: PolymetisError) -> None:
