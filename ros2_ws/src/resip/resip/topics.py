@@ -21,9 +21,10 @@ JOY: Final = "/teleop/joy"
 JOINT_COMMAND: Final = "/command/joints"
 IK_STATUS: Final = "/command/status"
 
-#: Permission to move: a header whose ``frame_id`` is ``GO``, or says why not.
+#: Permission to move: a header whose ``frame_id`` is ``GO``, or says why not; ``DISARMED`` is in good order.
 PERMIT: Final = "/safety/permit"
 GO: Final = "go"
+DISARMED: Final = "disarmed"
 SAFETY_STATUS: Final = "/safety/status"
 #: What each node is: its version and its limits.
 ABOUT: Final = "/safety/about"

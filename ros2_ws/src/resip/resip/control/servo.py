@@ -74,9 +74,8 @@ class PoseServo:
 
     def _fastest_rad_s(self, time_s: ArrayLike) -> Array:
         """Fastest that each joint ``(n, 7)`` may be commanded in the period that begins at ``time_s``."""
-        moves = (arrays.like(time_s, self._start_time_s) - self._start_time_s <= self._duration_s + _SAME_TIME_S)[
-            ..., None
-        ]
+        elapsed_s = arrays.like(time_s, self._start_time_s) - self._start_time_s
+        moves = (elapsed_s <= self._duration_s + _SAME_TIME_S)[..., None]
         present_rad_s = self._xp.abs(self._goal - self._start) / self._duration_s[..., None] * moves
         gained_rad_s = present_rad_s + arrays.constant(self._gain_rad_s, self._goal)
         return self._xp.minimum(arrays.constant(self._velocity_rad_s, self._goal), gained_rad_s)

@@ -138,7 +138,7 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._status = status
         if status.mode is not Mode.ARMED:
             self._permission = Permission.NONE
-        news = (status.mode, bool(status.reason))
+        news = (status.mode, bool(status.reason) and status.mode is not Mode.ARMED)
         if news == self._logged:
             return
         was_connected = self._logged is not None
@@ -153,10 +153,13 @@ class FrankaBridgeNode(runtime.ResipNode):
 
     def _take_hand(self, hand: GripperStatus) -> None:
         self._hand = hand
-        if hand.connected != self._logged_hand:
-            self._logged_hand = hand.connected
-            if not hand.connected:
+        well = hand.connected and not hand.reason
+        if well != self._logged_hand:
+            self._logged_hand = well
+            if not well:
                 self.get_logger().error(f"gripper: {hand.reason}")
+        if not well:
+            self._stop(f"gripper: {hand.reason}")
 
     def _publish_state(self, state: RobotState, width_m: float, time_ns: int) -> None:
         pressed = self._torque.check(state.motor_torques_external, time_ns * 1e-9)
@@ -185,7 +188,7 @@ class FrankaBridgeNode(runtime.ResipNode):
             "armed": self._may_move,
             "mode": mode.value,
             "reason": reason,
-            "gripper_connected": self._hand.connected,
+            "gripper_connected": self._hand.connected and not self._hand.reason,
             "gripper_reason": self._hand.reason,
         }
         self.publish_status(topics.ROBOT_STATUS, runtime.OK if well else runtime.ERROR, reason or mode.value, values)
@@ -236,7 +239,10 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._stop_reason = reason
         self._gripper.release()
         self._take(self._arm.hold())
-        self.get_logger().error(f"stopped: {reason}")
+        if reason == topics.DISARMED:
+            self._stop_reason = ""
+        else:
+            self.get_logger().error(f"stopped: {reason}")
         self._publish_status()
 
     def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -275,9 +281,9 @@ class FrankaBridgeNode(runtime.ResipNode):
     def _refuse(self, problem: str) -> None:
         """Remember why the newest command was not obeyed, and say it when that is new."""
         news = bool(problem) != bool(self._refusal)
+        self._refusal = problem
         if problem and news:
             self.get_logger().warning(f"holding: {topics.JOINT_COMMAND}: {problem}")
-        self._refusal = problem
         if news:
             self._publish_status()
 

@@ -269,6 +269,8 @@ def run(node_class: Callable[[], ResipNode], args: list[str] | None = None) -> i
         _spin(node, stop)
     except ResipError as error:
         node.fail(error)
+    except OSError as error:  # such as a full disk
+        node.fail(ResipError(str(error)))
     finally:
         node.close()
         node.destroy_node()

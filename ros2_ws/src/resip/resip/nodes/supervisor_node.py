@@ -68,7 +68,7 @@ class SupervisorNode(runtime.ResipNode):
         self._about: dict[str, dict[str, str]] = {}
         self._rivalry: list[str] = []
         self._recorder = Source("recorder", _RECORDER_BOUNDS)
-        self._records = False
+        self._records, self._recorder_failure = False, ""
         camera_bounds = Bounds(*(periods * period_s for periods in _CAMERA_PERIODS))
         self._cameras = {c: Source(f"{c} camera", camera_bounds, ordered=True) for c in spaces.CAMERAS if cameras}
         self._robot = Source("robot state", _STATE_BOUNDS, ordered=True)
@@ -115,6 +115,7 @@ class SupervisorNode(runtime.ResipNode):
 
     def _on_recorder(self, message: Header) -> None:
         self._records = message.frame_id != topics.CLOSED
+        self._recorder_failure = message.frame_id if self._records else ""
         self._recorder.heard(messages.stamp_ns(message.stamp) / messages.NS_PER_S, self._now_s)
 
     def _on_status(self, topic: str) -> Callable[[DiagnosticArray], None]:
@@ -139,6 +140,7 @@ class SupervisorNode(runtime.ResipNode):
         sources = [*self._cameras.values(), self._robot, *self._nodes.values()]
         sources += [self._recorder] if self._records else []
         problems = [problem for source in sources if (problem := source.problem(now_s))]
+        problems += [f"recorder: {self._recorder_failure}"] if self._recorder_failure else []
         return problems + self._rivalry + self._reported() + self._mismatches()
 
     def _reported(self) -> list[str]:

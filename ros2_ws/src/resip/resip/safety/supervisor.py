@@ -6,6 +6,8 @@ import enum
 from collections.abc import Sequence
 from typing import Final
 
+from resip import topics
+
 #: Longest time from the permission until the bridge has taken it up.
 GRANT_TIMEOUT_S: Final = 0.5
 
@@ -13,7 +15,7 @@ GRANT_TIMEOUT_S: Final = 0.5
 class State(enum.Enum):
     """Where the supervisor stands; only in ``ARMED`` it gives permission."""
 
-    DISARMED = "disarmed"
+    DISARMED = topics.DISARMED
     ARMING = "arming"
     ARMED = "armed"
     STOPPED = "stopped"
