@@ -19,6 +19,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray, PoseStamped
 from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterDescriptor
@@ -53,6 +54,8 @@ PACE_TOPICS: Final = {
     topics.TARGET_POSE: (PoseStamped, spaces.CONTROL_PERIOD_S),
     topics.JOINT_COMMAND: (JointState, 0.01),
     topics.PERMIT: (Header, 0.02),
+    topics.POLICY_STATUS: (DiagnosticArray, spaces.CONTROL_PERIOD_S),
+    topics.IK_STATUS: (DiagnosticArray, spaces.CONTROL_PERIOD_S),
     topics.RECORDER: (Header, 0.08),
 }
 
@@ -133,7 +136,7 @@ class SimCell(runtime.ResipNode):
             self.create_subscription(kind, topic, self._hear(topic), runtime.SENSOR_QOS)
 
     def _hear(self, topic: str) -> Any:
-        def on_message(message: PoseStamped | JointState | Header) -> None:
+        def on_message(message: PoseStamped | JointState | DiagnosticArray | Header) -> None:
             """Tell the pacer, and wake the world's thread."""
             header = message if isinstance(message, Header) else message.header
             with self._news:
