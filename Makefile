@@ -9,6 +9,7 @@
 # make sheets           draw docs/images/sheet_TASK.png again: what the cameras see of each task
 # make validate-sim     the simulated screw beside the meshes' true shapes (ten minutes)
 # make soak-sim         memory of 256 worlds over 100 000 control steps (ten minutes)
+# make faults           put faults into running graphs, measure how soon the arm holds; writes docs/safety.md (ten minutes)
 # make bench-gpu        speed and soundness of the physics on this machine's GPU, into docs/results
 # VENV=DIR uses another virtual environment, PYTEST_ARGS=... goes to pytest.
 
@@ -19,7 +20,7 @@ BIN := $(VENV)/bin
 # DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: setup demo test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim bench-gpu
+.PHONY: setup demo test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim faults bench-gpu
 
 setup:
 	@scripts/setup.sh $(VENV)
@@ -67,6 +68,10 @@ validate-sim: setup
 
 soak-sim: setup
 	$(BIN)/resip bench soak --worlds 256 --json docs/results/soak_sim.json
+
+faults: export ROS_DOMAIN_ID ?= 77
+faults: setup
+	$(BIN)/resip faults --json docs/results/faults.json --table docs/safety.md
 
 sheets: setup
 	$(BIN)/resip sheet --out docs/images

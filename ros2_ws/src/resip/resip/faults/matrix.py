@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from geometry_msgs.msg import PoseStamped
 from rich.console import Console
 from sensor_msgs.msg import JointState
@@ -33,8 +34,8 @@ from resip.recording.check import inspect
 from resip.recording.reader import BagError
 from resip.trials import records
 
-#: The fingertip goes at so much before a fault is put in.
-_MOVING_M_S: Final = 0.06
+#: The fingertip has gone at such a speed for half a second before a fault is put in.
+_SPEEDS_M_S: Final = (0.05, 0.13)
 #: Cell time that is watched after a fault, and after it has ended.
 _WATCHED_S: Final = 1.5
 _CAMERA_PERIOD_S: Final = 0.034  # 30 Hz in whole steps of the physics
@@ -105,9 +106,8 @@ def _second_publisher(topic: str, kind: Any) -> Fault:
     ends: list[Callable[[], None]] = []
 
     def begin(rig: Rig) -> float:
-        began_s = rig.now_s
         ends.append(rig.intrude(topic, kind))
-        return began_s
+        return rig.now_s
 
     return Fault(f"second publisher on {topic}", ("more than one publisher",), begin, lambda rig: ends.pop()())
 
@@ -242,7 +242,7 @@ def _run(setting: Setting, place: Path) -> Iterator[Result]:
             rig.wait_for(lambda: rig.status[topics.ROBOT_STATUS].get("gripper_connected") == "true", "the robot")
             rig.arm_and_start()
         for fault in setting.faults:
-            rig.wait_for(lambda: rig.speed_m_s() > _MOVING_M_S, f"motion before: {fault.name}")
+            rig.wait_for(lambda: _moves(rig), f"motion before: {fault.name}")
             result = _measure(rig, fault)
             if setting.name == "recorder":
                 result = replace(result, note=_recovered(place / "trials", rig))
@@ -253,7 +253,7 @@ def _run(setting: Setting, place: Path) -> Iterator[Result]:
 
 
 def _measure(rig: Rig, fault: Fault) -> Result:
-    speed_m_s = rig.speed_m_s()
+    speed_m_s = float(rig.speeds_m_s().mean())
     began_s = fault.begin(rig)
     rig.wait_for(lambda: rig.now_s >= began_s + _WATCHED_S, "the hold")
     reason = _reason(rig)
@@ -277,8 +277,14 @@ def _rearms(rig: Rig) -> bool:
     """Whether the arm moves again after arming, and only then."""
     rig.call(topics.POLICY_STOP)
     rig.arm_and_start()
-    rig.wait_for(lambda: rig.speed_m_s() > _MOVING_M_S, "motion after arming again")
+    rig.wait_for(lambda: _moves(rig), "motion after arming again")
     return True
+
+
+def _moves(rig: Rig) -> bool:
+    slowest_m_s, fastest_m_s = _SPEEDS_M_S
+    speeds_m_s = rig.speeds_m_s()
+    return bool(np.all(speeds_m_s > slowest_m_s) and np.all(speeds_m_s < fastest_m_s))
 
 
 def _recovered(directory: Path, rig: Rig) -> str:

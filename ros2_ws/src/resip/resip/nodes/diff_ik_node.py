@@ -30,7 +30,7 @@ class DiffIkNode(runtime.ResipNode):
     def __init__(self) -> None:
         super().__init__("diff_ik_node")
         self._target_timeout_s = self.parameter(
-            "target_timeout_s", 0.3, "Age of the newest target at which the arm holds (s)", (0.1, 2.0)
+            "target_timeout_s", 0.15, "Age of the newest target at which the arm holds (s)", (0.11, 2.0)
         )
         self._limits = self.limits()
         self._servo = PoseServo(limits=self._limits)

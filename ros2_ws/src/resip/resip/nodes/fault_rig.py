@@ -35,6 +35,7 @@ Array = NDArray[np.float64]
 
 _PATIENCE_S: Final = 90.0
 _WATCHED: Final = (topics.SAFETY_STATUS, topics.ROBOT_STATUS, topics.POLICY_STATUS, topics.IK_STATUS)
+_SERVICES: Final = (topics.ARM, topics.STOP, topics.POLICY_START, topics.POLICY_STOP)
 #: Of a graph with faults: the cell instead of the simulated one, and the SpaceMouse's node.
 _MODULES: Final = {
     "sim_cell": "resip.nodes.faulty_cell",
@@ -78,6 +79,7 @@ class Rig:
         self._targets_s: list[float] = []
         self._recorded_s = 0.0
         self._subscribe()
+        self._clients = {service: self._node.create_client(Trigger, service) for service in _SERVICES}
         self._order = self._node.create_publisher(Header, faulty_cell.ORDER, 10)
         self._specs = {spec.name: _with_faults(spec) for spec in nodes}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -191,11 +193,10 @@ class Rig:
 
     def call(self, service: str) -> Trigger.Response:
         """Call a service and wait for its answer."""
-        client = self._node.create_client(Trigger, service)
+        client = self._clients[service]
         self.wait_for(client.service_is_ready, f"service {service}")
         future = client.call_async(Trigger.Request())
         self.wait_for(future.done, f"answer of {service}")
-        self._node.destroy_client(client)
         answer = future.result()
         assert answer is not None
         return answer
@@ -219,8 +220,10 @@ class Rig:
         return self._began[-1][1]
 
     def intrude(self, topic: str, kind: Any) -> Callable[[], None]:
-        """Be a second publisher on a topic; call what is returned to end that."""
+        """Be a second publisher on a topic, one that is heard; call what is returned to end that."""
         publisher = self._node.create_publisher(kind, topic, runtime.COMMAND_QOS)
+        while publisher.get_subscription_count() < 2:  # this rig's own, and the node's
+            self.spin(0.001)
 
         def end() -> None:
             """Be gone."""
@@ -250,12 +253,12 @@ class Rig:
         samples = np.array([sample for sample in self._motion if sample[0] >= since_s])
         return samples[:, 0], samples[:, 1:]
 
-    def speed_m_s(self) -> float:
-        """Of the fingertip, over the last 50 ms of the cell's time."""
-        if len(self._motion) < 6:
-            return 0.0
-        first, last = np.array(self._motion[-6]), np.array(self._motion[-1])
-        return float(np.linalg.norm(last[1:] - first[1:]) / (last[0] - first[0]))
+    def speeds_m_s(self) -> Array:
+        """Of the fingertip, over each of the last pieces of 50 ms, ``(10,)``."""
+        samples = np.array(self._motion[-51::5])
+        if len(samples) < 11:
+            return np.zeros(10)
+        return np.linalg.norm(np.diff(samples[:, 1:], axis=0), axis=1) / np.diff(samples[:, 0])
 
     def pass_time(self, duration_s: float) -> None:
         """Let time of the cell go by."""

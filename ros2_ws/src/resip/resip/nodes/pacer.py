@@ -56,7 +56,7 @@ class Pacer:
 
         The answer is an upper bound where a topic is waited for: ask again when one was heard.
         """
-        return max(self._held_s(cell_s, steady_s), self._early_s(cell_s, steady_s))
+        return max(self._held_s(cell_s, steady_s), self.early_s(cell_s, steady_s))
 
     def holding(self, cell_s: float, steady_s: float) -> list[str]:
         """Pace topics that the step to ``cell_s`` waits for."""
@@ -71,7 +71,8 @@ class Pacer:
             return 0.0
         return max(0.0, lead.heard_at_s + self.release_after_s[topic] - steady_s)
 
-    def _early_s(self, cell_s: float, steady_s: float) -> float:
+    def early_s(self, cell_s: float, steady_s: float) -> float:
+        """Wall time to wait for the sake of the real-time factor alone."""
         if self._rtf <= 0.0:
             return 0.0
         if self._anchor is None:

@@ -56,7 +56,7 @@ PACE_TOPICS: Final = {
     topics.PERMIT: (Header, 0.02),
     topics.POLICY_STATUS: (DiagnosticArray, spaces.CONTROL_PERIOD_S),
     topics.IK_STATUS: (DiagnosticArray, spaces.CONTROL_PERIOD_S),
-    topics.RECORDER: (Header, 0.08),
+    topics.RECORDER: (Header, 0.05),
 }
 
 #: Those that end in good order; silence of the others is a busy machine, or a node that has died.
@@ -242,12 +242,12 @@ class SimCell(runtime.ResipNode):
             with self._news:
                 self._pacer.release_after_s = self._release_s[robot.server.status is Status.RUNNING]
                 free = robot.faulted or robot.server.status in AWAITED
-                wait_s = 0.0 if free else self._pacer.wait_s(next_s, time.monotonic())
+                wait_s = (self._pacer.early_s if free else self._pacer.wait_s)(next_s, time.monotonic())
                 if wait_s > 0.0 and not self._stop and not self._inbox:
                     self._news.wait(min(wait_s, HOLD_POLL_S))
                 orders = list(self._inbox)
                 self._inbox.clear()
-                held_by = self._pacer.holding(next_s, time.monotonic()) if wait_s > 0.0 else []
+                held_by = [] if free else self._pacer.holding(next_s, time.monotonic())
             if self._stop:
                 return False
             for order in orders:

@@ -39,8 +39,8 @@ _LOOK_PERIOD_S: Final = 0.1
 _STATE_BOUNDS: Final = Bounds(0.03, 0.1)
 #: Of the nodes whose silence holds the arm by itself: this only latches it.
 _NODE_BOUNDS: Final = Bounds(0.3, 1.0)
-_RECORDER_BOUNDS: Final = Bounds(0.05, 0.12)
-_CAMERA_PERIODS: Final = (1.5, 3.5)
+_RECORDER_BOUNDS: Final = Bounds(0.05, 0.09)
+_CAMERA_PERIODS: Final = (1.5, 3.0)
 
 #: Topics that one node alone may publish on.
 _ONE_SPEAKER: Final = (

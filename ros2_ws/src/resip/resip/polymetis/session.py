@@ -253,7 +253,7 @@ class ArmSession:
             return self._status()
 
     def hold(self) -> ArmStatus:
-        """Move the set point to where the arm is: it brakes now, and does not go where it was last told to.
+        """Brake: move the set point to where the arm comes to rest soonest, not to where it was last told to go.
 
         When that cannot be told either, the controller's own watchdog ends the motion.
         """
@@ -262,7 +262,8 @@ class ArmSession:
                 try:
                     self._observe(self._client.state())
                     if self._state is not None:
-                        self._client.update_controller(self._update.encode(self._state.joint_positions))
+                        ahead_rad = self._settings.impedance.brake_s * self._state.joint_velocities
+                        self._client.update_controller(self._update.encode(self._state.joint_positions + ahead_rad))
                 except PolymetisError as error:
                     self._understand_refusal(error)
             return self._status()
