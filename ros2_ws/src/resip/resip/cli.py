@@ -157,7 +157,7 @@ class Faults:
     settings: Positional[tuple[str, ...]] = ()
     """Which graphs; all of them by default."""
     short: bool = False
-    """Only the graph that is quick."""
+    """Only a few faults, in half a minute."""
     json: Path | None = None
     """Write the figures here as well."""
     table: Path | None = None

@@ -8,8 +8,8 @@ from typing import Final
 
 #: An input that is silent for so long is given up.
 DEAD_AFTER_S: Final = 1.0
-#: How far a stamp may be ahead of the clock: cameras keep clocks of their own.
-MAX_AHEAD_S: Final = 0.05
+#: How far a stamp may be ahead of the clock: cameras keep clocks of their own, and a simulated clock comes in steps.
+MAX_AHEAD_S: Final = 0.2
 #: A fault in the order of the stamps counts for so long after it was seen.
 FAULT_MEMORY_S: Final = 1.0
 
