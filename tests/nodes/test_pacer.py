@@ -42,32 +42,40 @@ def test_a_long_delay_is_forgiven():
 
 def test_the_cell_waits_for_a_live_topic():
     pacer = free()
-    pacer.heard(TOPIC, stamp_s=1.00, steady_s=0.0)
+    pacer.heard(TOPIC, stamp_s=1.00)
     assert pacer.wait_s(1.03, steady_s=0.0) == 0.0
     assert pacer.wait_s(1.032, steady_s=0.0) > 0.0
     assert pacer.holding(1.032, steady_s=0.0) == [TOPIC]
-    pacer.heard(TOPIC, stamp_s=1.01, steady_s=0.1)
+    pacer.heard(TOPIC, stamp_s=1.01)
     assert pacer.wait_s(1.032, steady_s=0.1) == 0.0
 
 
-def test_a_silent_topic_is_released_after_a_while():
+def test_a_topic_that_is_waited_for_in_vain_is_released_after_a_while():
     pacer = free()
-    pacer.heard(TOPIC, stamp_s=1.0, steady_s=5.0)
+    pacer.heard(TOPIC, stamp_s=1.0)
+    assert pacer.wait_s(2.0, steady_s=5.0) == pytest.approx(2.0)
     assert pacer.wait_s(2.0, steady_s=6.9) == pytest.approx(0.1)
     assert pacer.wait_s(2.0, steady_s=7.0) == 0.0
 
 
+def test_a_topic_that_nobody_waited_for_is_not_released_for_its_silence():
+    pacer = free()
+    pacer.heard(TOPIC, stamp_s=1.0)
+    assert pacer.wait_s(1.01, steady_s=5.0) == 0.0
+    assert pacer.wait_s(1.05, steady_s=500.0) == pytest.approx(2.0), "the cell stood still for another topic"
+
+
 def test_a_released_topic_paces_again_when_it_is_heard():
     pacer = free()
-    pacer.heard(TOPIC, stamp_s=1.0, steady_s=0.0)
+    pacer.heard(TOPIC, stamp_s=1.0)
     pacer.release(TOPIC)
     assert pacer.wait_s(9.0, steady_s=0.0) == 0.0
-    pacer.heard(TOPIC, stamp_s=9.0, steady_s=0.0)
+    pacer.heard(TOPIC, stamp_s=9.0)
     assert pacer.wait_s(9.1, steady_s=0.0) > 0.0
 
 
 def test_an_old_stamp_does_not_set_a_topic_back():
     pacer = free()
-    pacer.heard(TOPIC, stamp_s=2.0, steady_s=0.0)
-    pacer.heard(TOPIC, stamp_s=1.0, steady_s=0.1)
+    pacer.heard(TOPIC, stamp_s=2.0)
+    pacer.heard(TOPIC, stamp_s=1.0)
     assert pacer.wait_s(2.03, steady_s=0.1) == 0.0

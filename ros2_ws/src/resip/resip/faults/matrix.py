@@ -27,7 +27,7 @@ from resip.faults import motion
 from resip.faults.measure import hold
 from resip.faults.report import Result
 from resip.graph import TELEOP, GraphArguments, NodeSpec, graph
-from resip.nodes import faulty_cell
+from resip.nodes import faulty_cell, faulty_spacemouse
 from resip.nodes.fault_rig import Rig
 from resip.policy.replay import save_actions
 from resip.recording.check import inspect
@@ -55,6 +55,7 @@ class Fault:
       cause: words, one of which the reason of the stop has.
       begin: puts it in; the cell time at which it began.
       end: takes it away.
+      go: has what moves the arm move it.
       mendable: whether the robot can be armed again in the same graph.
     """
 
@@ -62,6 +63,7 @@ class Fault:
     cause: tuple[str, ...]
     begin: Callable[[Rig], float]
     end: Callable[[Rig], None] = lambda rig: None
+    go: Callable[[Rig], None] = lambda rig: rig.ask(topics.POLICY_START)
     mendable: bool = True
 
 
@@ -99,8 +101,9 @@ def _of_policy(name: str, *cause: str) -> Fault:
 def _killed(name: str, node: str, *cause: str) -> Fault:
     def begin(rig: Rig) -> float:
         """End the node; a policy's end begins to matter when its next target is due."""
-        began_s = rig.now_s
+        began_s = rig.order(faulty_cell.PAUSE)
         rig.kill(node)
+        rig.order(_NO_FAULT)
         return began_s if node != "policy_node" else rig.last_target_s + CONTROL_PERIOD_S
 
     return Fault(name, cause, begin, mendable=False)
@@ -132,16 +135,26 @@ def _stuck_gripper(rig: Rig) -> float:
 
 
 def _unplug(flag: Path) -> Fault:
+    pushed = faulty_spacemouse.pushed_file(flag)
+
+    def go(rig: Rig) -> None:
+        """Start with the cap at rest, then push it."""
+        pushed.unlink(missing_ok=True)
+        rig.pass_time(0.5)
+        rig.ask(topics.POLICY_START)
+        pushed.touch()
+
     def begin(rig: Rig) -> float:
         began_s = rig.now_s
         flag.touch()
         return began_s
 
     def end(rig: Rig) -> None:
+        pushed.unlink()
         flag.unlink()
-        rig.pass_time(1.5)  # found again, and the cap let go
+        rig.pass_time(1.5)  # found again
 
-    return Fault("SpaceMouse unplugged", ("unplugged", "SpaceMouse"), begin, end)
+    return Fault("SpaceMouse unplugged", ("unplugged", "SpaceMouse"), begin, end, go)
 
 
 CAMERAS: Final = (
@@ -246,7 +259,8 @@ def _run(setting: Setting, place: Path) -> Iterator[Result]:
     try:
         if not setting.arguments.trials:
             rig.wait_for(lambda: rig.status[topics.ROBOT_STATUS].get("gripper_connected") == "true", "the robot")
-            rig.arm_and_start()
+            rig.ask(topics.ARM)
+            setting.faults[0].go(rig)
         for fault in setting.faults:
             rig.wait_for(lambda: _moves(rig), f"motion before: {fault.name}")
             result = _measure(rig, fault)
@@ -265,10 +279,10 @@ def _measure(rig: Rig, fault: Fault) -> Result:
     reason = _reason(rig)
     fault.end(rig)
     if fault.mendable:
-        rig.call(topics.POLICY_START)  # what moves the arm comes back, and still nothing moves
+        fault.go(rig)  # what moves the arm comes back, and still nothing moves
     rig.pass_time(_WATCHED_S)
     held = hold(*rig.motion(began_s - 0.2), began_s)
-    rearmed = _rearms(rig) if fault.mendable else None
+    rearmed = _rearms(rig, fault) if fault.mendable else None
     named = any(words in reason for words in fault.cause)
     return Result(fault.name, held.time_s, held.path_m, held.drift_m, speed_m_s, reason, named, rearmed)
 
@@ -279,10 +293,11 @@ def _reason(rig: Rig) -> str:
     return safety.get("reason") or robot.get("reason") or rig.status[topics.IK_STATUS].get("message", "")
 
 
-def _rearms(rig: Rig) -> bool:
+def _rearms(rig: Rig, fault: Fault) -> bool:
     """Whether the arm moves again after arming, and only then."""
-    rig.call(topics.POLICY_STOP)
-    rig.arm_and_start()
+    rig.ask(topics.POLICY_STOP)
+    rig.ask(topics.ARM)
+    fault.go(rig)
     rig.wait_for(lambda: _moves(rig), "motion after arming again")
     return True
 

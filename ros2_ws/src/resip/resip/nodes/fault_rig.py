@@ -201,15 +201,15 @@ class Rig:
         assert answer is not None
         return answer
 
-    def arm_and_start(self) -> str:
-        """Arm the robot and start what moves it; the checks that arming answered with."""
-        answer = self.call(topics.ARM)
+    def ask(self, service: str) -> None:
+        """Call a service that must not refuse.
+
+        Raises:
+          RigError: it did.
+        """
+        answer = self.call(service)
         if not answer.success:
             raise RigError(answer.message)
-        started = self.call(topics.POLICY_START)
-        if not started.success:
-            raise RigError(started.message)
-        return answer.message
 
     def order(self, fault: str) -> float:
         """Have the cell put a fault in, or end it; the cell time at which it took effect."""

@@ -6,6 +6,7 @@ An order is a header on ``/fault/order`` whose ``frame_id`` names the fault, or 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +30,10 @@ ORDER: Final = "/fault/order"
 BEGAN: Final = "/fault/began"
 MOTION: Final = "/fault/ee_pose"
 NONE: Final = "none"
+#: The cell stands still until the next order.
+PAUSE: Final = "pause"
 
+_PAUSE_POLL_S: Final = 0.002
 _MOTION_PERIOD_S: Final = 0.01
 _STALL_S: Final = 3.0
 _JUMP_NS: Final = 5_000_000_000
@@ -57,8 +61,11 @@ class FaultyCell(SimCell):
 
         def tick_with_faults() -> None:
             """Carry orders out before the step, and tell where the arm is after it."""
-            while self._orders:
-                self._carry_out(self._orders.popleft(), robot)
+            while self._orders or (self._fault == PAUSE and not self._stop):
+                if self._orders:
+                    self._carry_out(self._orders.popleft(), robot)
+                else:
+                    time.sleep(_PAUSE_POLL_S)
             tick()
             if self._step % every == 0:
                 pose = panda.ee_pose(np.array(cell.joint_positions))

@@ -1,4 +1,7 @@
-"""The SpaceMouse node with a cap that is pushed all the time, until a file appears: for the fault matrix only."""
+"""The SpaceMouse node with a cap that is pushed while one file is there, and gone while another is.
+
+For the fault matrix only.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +17,22 @@ from resip.nodes.spacemouse_node import SpacemouseNode
 from resip.teleop.source import SourceError, SourceLostError
 
 _REPORT_PERIOD_S: Final = 0.01
-_REST: Final = 100  # reports of a cap at rest before it counts
 _PUSH: Final = 70  # counts to the right, then to the left: some 0.1 m/s
 _REPORTS_A_SIDE: Final = 200
 
 
+def pushed_file(unplugged: Path) -> Path:
+    """The file that has the cap pushed, beside the one that has it unplugged."""
+    return unplugged.with_suffix(".pushed")
+
+
 class PushedCap:
-    """A SpaceMouse at rest first, as after a start, then pushed; gone while the file is there."""
+    """A SpaceMouse whose cap is pushed to the right and to the left."""
 
     name = "SpaceMouse Compact"
 
     def __init__(self, unplugged: Path) -> None:
-        self._unplugged = unplugged
+        self._unplugged, self._pushed = unplugged, pushed_file(unplugged)
         self._reports = 0
         if unplugged.exists():
             raise SourceError("no SpaceMouse is plugged in")
@@ -37,7 +44,7 @@ class PushedCap:
             raise SourceLostError(f"{self.name} was unplugged")
         self._reports += 1
         side = 1 if self._reports // _REPORTS_A_SIDE % 2 == 0 else -1
-        return struct.pack("<B6h", 1, side * _PUSH if self._reports > _REST else 0, 0, 0, 0, 0, 0)
+        return struct.pack("<B6h", 1, side * _PUSH if self._pushed.exists() else 0, 0, 0, 0, 0, 0)
 
     def close(self) -> None:
         """Nothing to do."""

@@ -140,7 +140,7 @@ class SimCell(runtime.ResipNode):
             """Tell the pacer, and wake the world's thread."""
             header = message if isinstance(message, Header) else message.header
             with self._news:
-                self._pacer.heard(topic, messages.stamp_ns(header.stamp) * 1e-9, time.monotonic())
+                self._pacer.heard(topic, messages.stamp_ns(header.stamp) * 1e-9)
                 if header.frame_id == topics.CLOSED:
                     self._pacer.release(topic)
                 self._news.notify()
