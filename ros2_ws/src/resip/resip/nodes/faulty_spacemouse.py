@@ -17,8 +17,8 @@ from resip.nodes.spacemouse_node import SpacemouseNode
 from resip.teleop.source import SourceError, SourceLostError
 
 _REPORT_PERIOD_S: Final = 0.01
-_PUSH: Final = 70  # counts to the right, then to the left: some 0.1 m/s
-_REPORTS_A_SIDE: Final = 200
+_PUSH: Final = 110  # counts to the right, then to the left: some 0.1 m/s
+_REPORTS_A_SIDE: Final = 300
 
 
 def pushed_file(unplugged: Path) -> Path:
