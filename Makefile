@@ -10,6 +10,7 @@
 # make validate-sim     the simulated screw beside the meshes' true shapes (ten minutes)
 # make soak-sim         memory of 256 worlds over 100 000 control steps (ten minutes)
 # make soak             the graph of a real robot for an hour (MINUTES=...), into docs/results; on an otherwise idle machine
+# make faults           put faults into running graphs, measure how soon the arm holds; writes docs/safety.md (ten minutes)
 # make bench-gpu        speed and soundness of the physics on this machine's GPU, into docs/results
 # VENV=DIR uses another virtual environment, PYTEST_ARGS=... goes to pytest.
 
@@ -21,7 +22,7 @@ BIN := $(VENV)/bin
 # DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: setup demo test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim soak bench-gpu
+.PHONY: setup demo test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim soak faults bench-gpu
 
 setup:
 	@scripts/setup.sh $(VENV)
@@ -74,6 +75,10 @@ soak-sim: setup
 soak: export ROS_DOMAIN_ID ?= 77
 soak: setup
 	$(BIN)/resip soak --minutes $(MINUTES) --json docs/results/soak.json
+
+faults: export ROS_DOMAIN_ID ?= 77
+faults: setup
+	$(BIN)/resip faults --json docs/results/faults.json --table docs/safety.md
 
 sheets: setup
 	$(BIN)/resip sheet --out docs/images

@@ -17,7 +17,7 @@ def by_name(arguments):
 
 def test_the_simulated_graph():
     nodes = by_name(GraphArguments())
-    assert list(nodes) == ["sim_cell", "franka_bridge_node", "diff_ik_node", "policy_node"]
+    assert list(nodes) == ["sim_cell", "franka_bridge_node", "supervisor_node", "diff_ik_node", "policy_node"]
     assert nodes["policy_node"].parameters["policy"] == "models/one_leg"
     assert nodes["policy_node"].executable == "policy_node"
 
@@ -44,7 +44,7 @@ def test_trials_add_the_node_that_runs_them():
 
 def test_teleop_has_an_operator_in_the_policys_place_and_nothing_else_is_different():
     one_leg, teleop = by_name(GraphArguments()), by_name(GraphArguments(task="teleop", profile="fine"))
-    assert list(teleop) == ["sim_cell", "franka_bridge_node", "diff_ik_node", "spacemouse_node"]
+    assert list(teleop) == ["sim_cell", "franka_bridge_node", "supervisor_node", "diff_ik_node", "spacemouse_node"]
     for name in ("franka_bridge_node", "diff_ik_node"):
         assert teleop[name] == one_leg[name]
     assert teleop["sim_cell"].parameters["task"] == "one_leg"

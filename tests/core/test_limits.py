@@ -1,10 +1,23 @@
 """What may become a target: sound actions inside the box, a step at a time."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from resip import rotation, spaces
 from resip.control import panda
-from resip.control.limits import Limits, check_action, check_joint_command, clip_pose
+from resip.control.limits import (
+    Limits,
+    LimitsError,
+    SpeedCheck,
+    TorqueCheck,
+    check_action,
+    check_joint_command,
+    clip_pose,
+    load_limits,
+)
+from ruamel.yaml import YAML
 
 LIMITS = Limits()
 HOME = panda.ee_pose(panda.RESET_RAD)
@@ -81,3 +94,82 @@ def test_unsound_joint_commands_are_refused_by_the_joints_name():
     bad[6] = np.inf
     assert "panda_joint7" in check_joint_command(bad, panda.RESET_RAD, LIMITS)
     assert "shape" in check_joint_command(np.zeros(6), panda.RESET_RAD, LIMITS)
+
+
+# ---- the file of a cell ----
+
+SHIPPED = Path(__file__).parents[2] / "ros2_ws/src/resip/config/limits.yaml"
+
+
+@pytest.fixture
+def limits_file(tmp_path):
+    """Write the shipped file with changes; a value of None takes the line out."""
+
+    def write(**changes):
+        values = YAML(typ="safe", pure=True).load(SHIPPED) | changes
+        path = tmp_path / "limits.yaml"
+        path.write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+        return path
+
+    return write
+
+
+def test_the_shipped_file_holds_the_limits_that_training_knows():
+    assert load_limits(SHIPPED) == Limits() == load_limits("")
+
+
+def test_everything_that_is_wrong_with_a_file_is_in_one_message(limits_file):
+    path = limits_file(max_step_m=None, lower_m=[0.0, 0.0, 0.0], velocity_margin="much", max_stepp_m=0.1)
+    with pytest.raises(LimitsError) as refused:
+        load_limits(path)
+    for words in (str(path), "max_step_m is missing", "did you mean 'max_step_m'", "lower_m is [0.0", "'much'"):
+        assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"lower_m": [0.5, 0.0, 0.2], "upper_m": [0.6, 0.1, 0.1]}, "lower_m is not below upper_m"),
+        ({"max_step_m": 0.15, "max_jump_m": 0.1}, "max_step_m is not below max_jump_m"),
+        ({"joint_velocity_rad_s": [1.0] * 6}, "7 numbers"),
+        ({"joint_velocity_rad_s": [9.0] * 7}, "outside"),
+        ({"joint_margin_rad": 0.0}, "joint_margin_rad is 0.0, outside 0.2"),
+        ({"max_step_m": True}, "not a number"),
+        ({"external_torque_nm": 20.0}, "7 numbers"),
+    ],
+)
+def test_a_wrong_value_is_named(limits_file, change, words):
+    with pytest.raises(LimitsError, match=words):
+        load_limits(limits_file(**change))
+
+
+def test_a_file_that_is_not_there_or_no_yaml_is_one_error(tmp_path):
+    with pytest.raises(LimitsError, match="No such file"):
+        load_limits(tmp_path / "none.yaml")
+    (tmp_path / "odd.yaml").write_text("lower_m: [1, 2")
+    with pytest.raises(LimitsError, match="no YAML"):
+        load_limits(tmp_path / "odd.yaml")
+
+
+# ---- at the bridge ----
+
+
+def test_commands_at_the_limit_pass_and_faster_ones_are_refused_by_the_joints_name():
+    speed = SpeedCheck(LIMITS)
+    at_limit = np.array(LIMITS.joint_velocity_rad_s)
+    assert all(speed.check(panda.RESET_RAD + at_limit * t, t) is None for t in np.arange(0.0, 0.5, 0.01))
+    speed.reset()
+    fast = at_limit * np.array([1, 1, 1, 1, 1.5, 1, 1])
+    refused = [speed.check(panda.RESET_RAD + fast * t, t) for t in np.arange(0.0, 0.2, 0.01)]
+    assert refused[0] is None
+    assert "panda_joint5 is commanded at 3.00 rad/s" in refused[-1]
+
+
+def test_a_knock_is_overlooked_and_a_jam_is_not():
+    torques, jam = TorqueCheck(LIMITS), np.zeros(7)
+    jam[6] = -LIMITS.external_torque_nm[6] - 1.0
+    assert torques.check(jam, 0.0) is None
+    assert torques.check(np.zeros(7), 0.05) is None
+    assert torques.check(jam, 0.1) is None
+    assert torques.check(jam, 0.19) is None
+    assert "panda_joint7 with 21 Nm" in torques.check(jam, 0.21)

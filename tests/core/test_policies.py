@@ -51,9 +51,11 @@ def test_only_the_controller_commands_joints_and_only_one_source_at_a_time_gives
     assert who_may(rights, "publish", topics.JOINT_COMMAND) == {"diff_ik_node"}
     assert who_may(rights, "publish", topics.TARGET_POSE) == {"policy_node", "spacemouse_node"}
     assert who_may(rights, "publish", topics.TARGET_GRIPPER) == {"policy_node", "spacemouse_node"}
+    assert who_may(rights, "publish", topics.PERMIT) == {"supervisor_node"}
+    assert who_may(rights, "request", topics.BRIDGE_ARM) == {"supervisor_node"}
     assert who_may(rights, "request", topics.ARM) == {"trial_node", "operator"}
     assert not any("*" in own[kind] for own in rights.values() for kind in ("publish", "reply", "request"))
 
 
 def test_an_operator_publishes_nothing_but_logs(rights):
-    assert rights["operator"]["publish"] == {"/rosout", "/parameter_events"}
+    assert rights["operator"]["publish"] == {"/rosout", "/parameter_events", topics.ABOUT}

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from resip import rotation, spaces
 from resip.control import ik, panda
+from resip.control.limits import Limits
 from resip.control.servo import PoseServo
 from strategies import unit_vectors
 
@@ -26,9 +27,9 @@ def batch(*poses):
     return spaces.Pose(np.stack([pose.position for pose in poses]), np.stack([pose.matrix for pose in poses]))
 
 
-def follow(targets):
+def follow(targets, limits=None):
     """Command every 10 ms (n, 7) while the targets come at 10 Hz, and for a second after the last."""
-    servo = PoseServo()
+    servo = PoseServo(limits=limits)
     servo.reset(panda.RESET_RAD, 0.0)
     ticks = round(PERIOD_S / STEP_S)
     commands = [servo.sample(0.0)[0]]
@@ -121,3 +122,10 @@ def test_a_batch_is_its_members(taken):
         alone.set_target(batch(target), 0.2)
         for time_s in (0.2, 0.25, 0.6):
             np.testing.assert_allclose(together.sample(time_s)[index], alone.sample(time_s)[0], rtol=0.0, atol=1e-9)
+
+
+@given(steps)
+def test_no_joint_gains_speed_faster_than_its_limit(taken):
+    gentle = Limits(joint_acceleration_rad_s2=(2.0,) * 7)
+    speed_rad_s = np.abs(np.diff(follow(path(taken), gentle), axis=0)) / STEP_S
+    assert np.all(speed_rad_s[1:] <= speed_rad_s[:-1] + 2.0 * PERIOD_S + 1e-6)

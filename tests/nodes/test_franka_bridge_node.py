@@ -32,7 +32,12 @@ def start(tmp_path, ports):
         own = {
             "sim_cell": {"images": False},
             # longer than the cell waits for a silent commander
-            "franka_bridge_node": {"stamp_source": "robot", "use_sim_time": True, "stale_after_s": 5.0},
+            "franka_bridge_node": {
+                "stamp_source": "robot",
+                "use_sim_time": True,
+                "stale_after_s": 5.0,
+                "supervised": False,
+            },
         }
         programs.append(node(name, tmp_path / f"{name}{len(programs)}.log", **ports, **own[name]))
         return programs[-1]
@@ -45,12 +50,12 @@ def start(tmp_path, ports):
 def test_a_server_that_is_not_there_is_named_once_and_waited_for(start, observer, ports):
     bridge = start("franka_bridge_node")
     observer.wait_for_status(topics.ROBOT_STATUS, mode="disconnected")
-    refused = observer.call(topics.ARM)
+    refused = observer.call(topics.BRIDGE_ARM)
     assert not refused.success
     assert f"127.0.0.1:{ports['arm_port']}" in refused.message
 
     start("sim_cell")
-    observer.wait_for(lambda: observer.call(topics.ARM).success, "arming once the server is there")
+    observer.wait_for(lambda: observer.call(topics.BRIDGE_ARM).success, "arming once the server is there")
     observer.wait_for_status(topics.ROBOT_STATUS, armed="true", gripper_connected="true")
     assert bridge.log.count("waiting, one try a second") == 1
     assert bridge.end() == 0
@@ -61,7 +66,7 @@ def test_a_server_that_dies_is_a_fault_until_it_is_armed_again(start, observer, 
     bridge = start("franka_bridge_node")
     cell = start("sim_cell")
     observer.wait_for_status(topics.ROBOT_STATUS, mode="idle")
-    assert observer.call(topics.ARM).success
+    assert observer.call(topics.BRIDGE_ARM).success
     cell.kill()
     observer.wait_for_status(topics.ROBOT_STATUS, mode="faulted", armed="false")
     (line,) = [line for line in bridge.log.splitlines() if "faulted" in line]
@@ -70,7 +75,7 @@ def test_a_server_that_dies_is_a_fault_until_it_is_armed_again(start, observer, 
     start("sim_cell")
     observer.wait_for(lambda: float(observer.status[topics.CELL_STATUS].get("time_s", 9)) < 5, "the new cell")
     assert observer.status[topics.ROBOT_STATUS]["armed"] == "false"
-    observer.wait_for(lambda: observer.call(topics.ARM).success, "arming again")
+    observer.wait_for(lambda: observer.call(topics.BRIDGE_ARM).success, "arming again")
     assert "Traceback" not in bridge.log
 
 
@@ -96,7 +101,7 @@ def test_commands_move_the_arm_only_when_armed_and_sound(start, observer):
     command(goal_rad)
     np.testing.assert_allclose(joints(), start_rad, atol=0.01)
 
-    assert observer.call(topics.ARM).success
+    assert observer.call(topics.BRIDGE_ARM).success
     command(np.full(panda.DOF, np.nan))
     np.testing.assert_allclose(joints(), start_rad, atol=0.01)
     assert "not finite at panda_joint1" in observer.status[topics.ROBOT_STATUS]["reason"]
@@ -106,7 +111,7 @@ def test_commands_move_the_arm_only_when_armed_and_sound(start, observer):
         return np.abs(joints() - goal_rad).max() < 0.02
 
     observer.wait_for(moved, "the commanded joints")
-    assert observer.call(topics.DISARM).success
+    assert observer.call(topics.BRIDGE_DISARM).success
     observer.wait_for_status(topics.ROBOT_STATUS, mode="idle")
     assert observer.status[topics.CELL_STATUS]["protocol_violations"] == "0"
     assert bridge.log.count("holding:") == 1

@@ -100,20 +100,22 @@ def test_the_set_point_is_continuous_under_a_stream_of_targets(period_steps):
 
 def test_the_set_point_never_runs_faster_than_the_slew_limit():
     slew = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1)
-    bench = Bench(ImpedanceSettings(slew_rad_s=slew))
+    bench = Bench(ImpedanceSettings(slew_rad_s=slew, watchdog_s=1.0))
     bench.step()
     bench.target(Q + 0.4)
     path = np.array([bench.step()[1] for _ in range(100)])
     np.testing.assert_allclose(np.diff(path, axis=0)[10:], np.tile(np.array(slew) * 1e-3, (89, 1)), rtol=2e-3)
 
 
-def test_silence_is_a_hold_where_the_set_point_is():
-    bench = Bench(ImpedanceSettings(slew_rad_s=(0.5,) * 7, watchdog_s=0.2))
+def test_silence_is_a_hold_where_the_arm_comes_to_rest_soonest():
+    settings = ImpedanceSettings(slew_rad_s=(0.5,) * 7, watchdog_s=0.2)
+    bench = Bench(settings)
     bench.step()
     bench.target(Q + 1.0)
-    path = np.array([bench.step()[1] for _ in range(400)])
-    np.testing.assert_allclose(path[-1], path[210], atol=0)
-    np.testing.assert_allclose(path[-1] - Q, 0.5 * 0.2, atol=2e-3)
+    path = np.array([bench.step(Q, 0.3 * np.ones(7))[1] for _ in range(600)])
+    np.testing.assert_allclose(path[199] - Q, 0.5 * 0.2, atol=2e-3)
+    np.testing.assert_allclose(path[-1] - Q, settings.brake_s * 0.3, atol=1e-6)
+    np.testing.assert_allclose(path[-1], path[450], atol=0)  # and moves no more, whatever the arm does
 
 
 def test_a_new_target_ends_the_hold():

@@ -15,14 +15,16 @@ from resip.policy.replay import save_actions
 from ros_harness import Observer, Program, alive, children, free_port
 from sensor_msgs.msg import JointState
 
-NODES = 4
+NODES = 5
 GOAL_OFFSET_M = np.array([0.04, -0.03, 0.06])
 
 
 @pytest.fixture
 def observer():
     observer = Observer()
-    observer.watch(topics.ROBOT_STATUS, topics.POLICY_STATUS, topics.IK_STATUS, topics.CELL_STATUS)
+    observer.watch(
+        topics.ROBOT_STATUS, topics.POLICY_STATUS, topics.IK_STATUS, topics.CELL_STATUS, topics.SAFETY_STATUS
+    )
     observer.hear(topics.EE_POSE, PoseStamped)
     observer.hear(topics.TARGET_POSE, PoseStamped)
     yield observer
@@ -53,9 +55,10 @@ def ramp(n_moving=15, n_still=10, gripper=spaces.GRIPPER_OPEN):
     return np.array([spaces.pack_action(home.position + s * GOAL_OFFSET_M, home.matrix, gripper) for s in shares])
 
 
-def set_going(observer):
+def set_going(observer, first=True):
     """Arm the robot and start the policy once everybody is there."""
-    observer.wait_for_status(topics.ROBOT_STATUS, mode="idle", gripper_connected="true")
+    if first:
+        observer.wait_for_status(topics.ROBOT_STATUS, mode="idle", gripper_connected="true")
     observer.wait_for(lambda: topics.EE_POSE in observer.newest, "robot state")
     observer.wait_for_status(topics.POLICY_STATUS, phase="idle")
     armed = observer.call(topics.ARM)
@@ -114,10 +117,13 @@ def test_a_second_publisher_of_commands_is_named_and_the_arm_holds(up, observer)
     observer.wait_for_status(topics.IK_STATUS, holding="false")
 
     intruder = observer.node.create_publisher(PoseStamped, topics.TARGET_POSE, runtime.COMMAND_QOS)
-    observer.wait_for_status(topics.IK_STATUS, holding="true")
+    observer.wait_for_status(topics.SAFETY_STATUS, state="stopped")
     for name in ("/observer", "/policy_node", topics.TARGET_POSE):
-        assert name in observer.status[topics.IK_STATUS]["message"]
+        assert name in observer.status[topics.SAFETY_STATUS]["reason"]
+    observer.wait_for_status(topics.ROBOT_STATUS, armed="false")
+    observer.wait_for_status(topics.POLICY_STATUS, phase="idle")
     observer.node.destroy_publisher(intruder)
+    set_going(observer, first=False)
     observer.wait_for_status(topics.IK_STATUS, holding="false")
 
     intruder = observer.node.create_publisher(JointState, topics.JOINT_COMMAND, runtime.COMMAND_QOS)

@@ -13,6 +13,7 @@ NODES = (
     "spacemouse_node",
     "diff_ik_node",
     "franka_bridge_node",
+    "supervisor_node",
     "trial_node",
     "session_node",
     "soak_node",

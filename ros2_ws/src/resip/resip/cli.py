@@ -168,10 +168,64 @@ class Soak:
         soak(self.minutes, self.record, self.json)
 
 
+@dataclass(frozen=True)
+class Faults:
+    """Put faults into running graphs of the simulated cell and measure how soon the arm holds ([docs/safety.md])."""
+
+    settings: Positional[tuple[str, ...]] = ()
+    """Which graphs; all of them by default."""
+    short: bool = False
+    """Only a few faults, in half a minute."""
+    json: Path | None = None
+    """Write the figures here as well."""
+    table: Path | None = None
+    """Put the table into this page, between its marks."""
+    logs: Path | None = None
+    """Keep the nodes' lines and the bags in this folder."""
+
+    def run(self) -> int:
+        """Print a line a fault; status 1 if one was not held as it must be."""
+        from resip.faults import matrix, report
+
+        results = matrix.run(self.settings, self.short, self.logs)
+        if self.json is not None:
+            report.write_json(results, self.json)
+        if self.table is not None:
+            report.write_table(results, self.table)
+        return 0 if all(result.ok for result in results) else 1
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Arm the robot of the graph that runs, and tell what was checked; nothing moves before."""
+
+    def run(self) -> None:
+        """Ask the supervisor."""
+        from resip import topics
+        from resip.nodes.ask import ask
+
+        print(ask(topics.ARM))
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Stop the robot of the graph that runs, until it is armed again. A software stop, not safety rated."""
+
+    def run(self) -> None:
+        """Ask the supervisor."""
+        from resip import topics
+        from resip.nodes.ask import ask
+
+        print(ask(topics.STOP))
+
+
 COMMANDS: Final[dict[str, type[Command]]] = {
     "doctor": Doctor,
     "up": Up,
     "trial": Trial,
+    "arm": Arm,
+    "stop": Stop,
+    "faults": Faults,
     "report": Report,
     "soak": Soak,
     "bag info": BagInfo,

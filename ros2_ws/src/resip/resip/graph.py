@@ -25,8 +25,8 @@ TASKS: Final = ("one_leg",)
 TELEOP: Final = "teleop"
 GRAPHS: Final = (*TASKS, TELEOP)
 
-#: A busy machine may stop the simulated cell for a while; on the robot a second is an eternity.
-_SIM_STALE_AFTER_S: Final = 5.0
+#: A busy machine may stop the simulated cell, and its answers, for a while; on the robot a second is an eternity.
+_SIM_PATIENCE: Final = {"stale_after_s": 5.0, "deadline_s": 5.0}
 
 #: How long (wall time) commands that stop coming hold the simulated cell up.
 _POLICY_RELEASE_S: Final = 2.0
@@ -34,6 +34,13 @@ _TELEOP_RELEASE_S: Final = 0.15
 
 #: The operator says when a demonstration ends; a forgotten one ends all the same.
 _DEMONSTRATION_LIMIT_S: Final = 3600.0
+
+#: Between two frames of the simulated cameras, and of the RealSense's.
+_SIM_CAMERA_PERIOD_S: Final = 0.1
+_CAMERA_PERIOD_S: Final = 1 / 30
+
+#: Nodes that keep the limits of the cell.
+_LIMITED: Final = ("franka_bridge_node", "supervisor_node", "diff_ik_node", "policy_node")
 
 Parameter = bool | int | float | str
 
@@ -78,6 +85,7 @@ class GraphArguments:
     device: Annotated[str, Doc("Hidraw file of the SpaceMouse; empty: the first one found (teleop).")] = ""
     terminal: Annotated[str, Doc("Terminal of the keyboard; empty: this one (teleop).")] = ""
     operator: Annotated[str, Doc("Who moves the robot, for the record (teleop).")] = ""
+    limits: Annotated[str, Doc("Limits file of the cell; empty: those of the simulated cell.")] = ""
     params_file: Annotated[str, Doc("ROS parameter file whose values go before those of the graph.")] = ""
 
     @property
@@ -128,11 +136,13 @@ def graph(arguments: GraphArguments) -> list[NodeSpec]:
     nodes = _cell(arguments) if arguments.robot == "sim" else _cameras(arguments)
     nodes += [
         _node("franka_bridge_node", **_bridge_parameters(arguments)),
+        _supervisor(arguments),
         _node("diff_ik_node"),
         _operator(arguments) if arguments.task == TELEOP else _policy(arguments),
     ]
     if arguments.trials:
         nodes.append(_trials(arguments))
+    nodes = [_with_limits(spec, arguments.limits) if spec.name in _LIMITED else spec for spec in nodes]
     if arguments.robot == "sim":
         nodes = [spec if spec.name == "sim_cell" else _on_cell_time(spec) for spec in nodes]
     return nodes
@@ -212,6 +222,10 @@ def _on_cell_time(spec: NodeSpec) -> NodeSpec:
     return dataclasses.replace(spec, parameters={**spec.parameters, "use_sim_time": True})
 
 
+def _with_limits(spec: NodeSpec, limits_file: str) -> NodeSpec:
+    return dataclasses.replace(spec, parameters={**spec.parameters, "limits_file": limits_file})
+
+
 def _cell(arguments: GraphArguments) -> list[NodeSpec]:
     return [
         _node(
@@ -242,8 +256,16 @@ def _cameras(arguments: GraphArguments) -> list[NodeSpec]:
 def _bridge_parameters(arguments: GraphArguments) -> dict[str, Parameter]:
     ports: dict[str, Parameter] = {"arm_port": arguments.arm_port, "gripper_port": arguments.gripper_port}
     if arguments.robot == "sim":
-        return ports | {"host": "127.0.0.1", "stamp_source": "robot", "stale_after_s": _SIM_STALE_AFTER_S}
+        return ports | {"host": "127.0.0.1", "stamp_source": "robot", **_SIM_PATIENCE}
     return ports | {"host": arguments.robot_ip}
+
+
+def _supervisor(arguments: GraphArguments) -> NodeSpec:
+    """The supervisor; cameras that nobody looks at send nothing, and nothing is expected of them."""
+    looks = arguments.task != TELEOP and not arguments.policy_name.startswith(REPLAY_PREFIX)
+    watched = not arguments.headless and (looks or arguments.trials > 0)
+    period_s = _SIM_CAMERA_PERIOD_S if arguments.robot == "sim" else _CAMERA_PERIOD_S
+    return _node("supervisor_node", cameras=watched, camera_period_s=period_s)
 
 
 def _policy(arguments: GraphArguments) -> NodeSpec:

@@ -21,13 +21,28 @@ JOY: Final = "/teleop/joy"
 JOINT_COMMAND: Final = "/command/joints"
 IK_STATUS: Final = "/command/status"
 
+#: Permission to move: a header whose ``frame_id`` is ``GO``, or says why not; ``DISARMED`` is in good order.
+PERMIT: Final = "/safety/permit"
+GO: Final = "go"
+DISARMED: Final = "disarmed"
+SAFETY_STATUS: Final = "/safety/status"
+#: What each node is: its version and its limits.
+ABOUT: Final = "/safety/about"
+#: That the recorder writes: a header while a bag is open, and one whose ``frame_id`` is ``CLOSED`` after it.
+RECORDER: Final = "/trial/recorder"
+CLOSED: Final = "closed"
+
 DIAGNOSTICS: Final = "/diagnostics"
 CELL_STATUS: Final = "/cell/status"
 CELL_PART_POSES: Final = "/cell/part_poses"
 TRIAL_STATUS: Final = "/trial/status"
 
-ARM: Final = "/robot/arm"
-DISARM: Final = "/robot/disarm"
+ARM: Final = "/safety/arm"
+DISARM: Final = "/safety/disarm"
+STOP: Final = "/safety/stop"
+#: Asked by the supervisor alone: without its permission the bridge moves nothing.
+BRIDGE_ARM: Final = "/robot/arm"
+BRIDGE_DISARM: Final = "/robot/disarm"
 POLICY_START: Final = "/policy/start"
 POLICY_STOP: Final = "/policy/stop"
 CELL_RESET: Final = "/cell/reset"

@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 
 from resip import spaces, topics
 from resip.control import panda
-from resip.control.limits import Limits, clip_pose
+from resip.control.limits import clip_pose, describe_clip
 from resip.control.servo import PoseServo
 from resip.nodes import messages, runtime
 
@@ -30,15 +30,16 @@ class DiffIkNode(runtime.ResipNode):
     def __init__(self) -> None:
         super().__init__("diff_ik_node")
         self._target_timeout_s = self.parameter(
-            "target_timeout_s", 0.3, "Age of the newest target at which the arm holds (s)", (0.1, 2.0)
+            "target_timeout_s", 0.15, "Age of the newest target at which the arm holds (s)", (0.11, 2.0)
         )
-        self._limits = Limits()
-        self._servo = PoseServo()
+        self._limits = self.limits()
+        self._servo = PoseServo(limits=self._limits)
         self._joints: NDArray[np.float64] | None = None
         self._armed = False
         self._target: spaces.Pose | None = None  # the last one taken, after clipping; None: not moving
         self._target_ns = 0
         self._hold_reason = "no robot state yet"
+        self._clip = ""  # what was cut off the newest target
         self._missed = self._status_due = 0
         self._commands = self.create_publisher(JointState, topics.JOINT_COMMAND, self.command_qos())
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, runtime.SENSOR_QOS)
@@ -65,8 +66,16 @@ class DiffIkNode(runtime.ResipNode):
             self._servo.reset(self._joints, stamp_ns * 1e-9)
             self._target = panda.ee_pose(self._joints)
         self._target = clip_pose(wanted, self._target, self._limits)
+        self._say_clip(describe_clip(wanted, self._target, self._limits), stamp_ns)
         self._target_ns = stamp_ns
         self._servo.set_target(spaces.Pose(self._target.position[None], self._target.matrix[None]), stamp_ns * 1e-9)
+
+    def _say_clip(self, clip: str, time_ns: int) -> None:
+        """Tell at once, and once, that targets are being cut, and that they no longer are."""
+        news = clip != self._clip
+        self._clip = clip
+        if news:
+            self._publish_status(time_ns)
 
     def _on_tick(self, tick: runtime.Tick) -> None:
         reason = self._why_hold()
@@ -79,7 +88,7 @@ class DiffIkNode(runtime.ResipNode):
             self._commands.publish(messages.joint_state(panda.JOINT_NAMES, joints, tick.time_ns))
         if tick.index >= self._status_due:
             self._status_due = tick.index + STATUS_TICKS
-            self._publish_status(tick)
+            self._publish_status(tick.time_ns)
 
     def _why_hold(self) -> str:
         """The reason to be silent now, or nothing."""
@@ -101,19 +110,25 @@ class DiffIkNode(runtime.ResipNode):
         self._target = None
         if reason != self._hold_reason:
             self._hold_reason = reason
-            if "publisher" in reason or "finite" in reason:
+            if self._is_error(reason):
                 self.get_logger().error(f"holding: {reason}")
             else:
                 self.get_logger().info(f"holding: {reason}")
+            self._publish_status(self.now_ns())
+
+    @staticmethod
+    def _is_error(reason: str) -> bool:
+        return "publisher" in reason or "finite" in reason
 
     def _age_s(self, stamp_ns: int) -> float:
         return (self.now_ns() - stamp_ns) * 1e-9
 
-    def _publish_status(self, tick: runtime.Tick) -> None:
+    def _publish_status(self, time_ns: int) -> None:
         holding = bool(self._hold_reason)
-        values = {"holding": holding, "missed_ticks": self._missed}
-        level = runtime.ERROR if "publisher" in self._hold_reason else runtime.OK
-        self.publish_status(topics.IK_STATUS, level, self._hold_reason or "moving", values, tick.time_ns)
+        clip = f"the target was cut: {self._clip}" if self._clip and not holding else ""
+        values = {"holding": holding, "missed_ticks": self._missed, "clip": clip}
+        level = runtime.ERROR if self._is_error(self._hold_reason) else runtime.WARN if clip else runtime.OK
+        self.publish_status(topics.IK_STATUS, level, self._hold_reason or clip or "moving", values, time_ns)
 
 
 def main() -> None:

@@ -1,13 +1,15 @@
 """The robot on ROS topics: state at 100 Hz, joint and gripper commands to a Polymetis server.
 
-Contract: nothing moves before ``/robot/arm``. A lost server, a stale state, a controller that ended or a
-second publisher of commands ends the armed state, says so in one line, and stays until ``/robot/arm`` is
-called again; the robot's own controller holds meanwhile. A server that is not there is tried once a second.
-Commands that are old, unsound or far from where the arm is are refused, and a refused command is a hold.
+Contract: nothing moves before ``/robot/arm`` and, after it, the supervisor's permission. A lost server, a stale state,
+a controller that ended, a second publisher of commands, contact that presses too hard, a permission that is taken away
+or not heard for ``permit_timeout_s`` ends the armed state: the arm is stopped where it is, the reason told, and that
+stays until ``/robot/arm`` is called again. A server that is not there is tried once a second. Commands that are old,
+unsound, too fast or far from where the arm is are refused, and a refused command is a hold.
 """
 
 from __future__ import annotations
 
+import enum
 import time
 
 import numpy as np
@@ -15,11 +17,12 @@ from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from resip import topics
 from resip.control import panda
-from resip.control.limits import Limits, check_joint_command
+from resip.control.limits import SpeedCheck, TorqueCheck, check_joint_command
 from resip.nodes import messages, runtime
 from resip.polymetis.client import ARM_PORT, GRIPPER_PORT, ArmClient, GripperClient
 from resip.polymetis.messages import RobotState
@@ -40,6 +43,15 @@ RETRY_PERIOD_S = 1.0
 STAMP_SOURCES = ("receive", "robot")
 
 
+class Permission(enum.Enum):
+    """The supervisor's, as the bridge has it."""
+
+    NONE = enum.auto()
+    AWAITED = enum.auto()
+    """Armed, and nothing heard since; nothing moves."""
+    GIVEN = enum.auto()
+
+
 class FrankaBridgeNode(runtime.ResipNode):
     """Parameters in ``__init__``; topics and services in ``resip.topics``."""
 
@@ -50,6 +62,10 @@ class FrankaBridgeNode(runtime.ResipNode):
         gripper_port = self.parameter("gripper_port", GRIPPER_PORT, "Port of the gripper's server", (1, 65535))
         deadline_s = self.parameter("deadline_s", 0.5, "Longest wait for an answer (s)", (0.05, 5.0))
         stale_after_s = self.parameter("stale_after_s", 1.0, "Wall time a state may stand still (s)", (0.1, 30.0))
+        self._supervised = self.parameter("supervised", True, "Whether it takes a supervisor's permission to move")
+        self._permit_timeout_s = self.parameter(
+            "permit_timeout_s", 0.06, "Silence of the supervisor at which the arm stops (s)", (0.03, 1.0)
+        )
         self._max_command_age_s = self.parameter("max_command_age_s", 0.2, "Oldest command obeyed (s)", (0.02, 2.0))
         stamps = self.choice("stamp_source", "receive", "Clock that stamps the state", STAMP_SOURCES)
         self._robot_stamps = stamps == "robot"
@@ -60,8 +76,11 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._status = ArmStatus(Mode.DISCONNECTED)
         self._hand = GripperStatus(False)
         self._closing: bool | None = None  # what the hand was last told
-        self._limits = Limits()
-        self._conflict = ""  # a second publisher ended the armed state; kept until the next arming
+        self._limits = self.limits()
+        self._speed, self._torque = SpeedCheck(self._limits), TorqueCheck(self._limits)
+        self._permission = Permission.NONE
+        self._permit_ns = 0
+        self._stop_reason = ""  # what ended the armed state; kept until the next arming
         self._refusal = ""
         self._polled_at_s = -np.inf
         self._published_ns = -1
@@ -75,8 +94,9 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._twist = self.create_publisher(TwistStamped, topics.EE_TWIST, self.sensor_qos())
         self.create_subscription(JointState, topics.JOINT_COMMAND, self._on_command, runtime.COMMAND_QOS)
         self.create_subscription(JointState, topics.TARGET_GRIPPER, self._on_gripper, runtime.COMMAND_QOS)
-        self.create_service(Trigger, topics.ARM, self._on_arm)
-        self.create_service(Trigger, topics.DISARM, self._on_disarm)
+        self.create_subscription(Header, topics.PERMIT, self._on_permit, runtime.COMMAND_QOS)
+        self.create_service(Trigger, topics.BRIDGE_ARM, self._on_arm)
+        self.create_service(Trigger, topics.BRIDGE_DISARM, self._on_disarm)
         self.ticks(STATE_PERIOD_S, self._on_tick)
         # On the machine's own clock: in simulation, ROS time stands still when the cell has died.
         self.create_timer(WATCH_PERIOD_S, self._on_watch, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -93,6 +113,7 @@ class FrankaBridgeNode(runtime.ResipNode):
     def _on_tick(self, tick: runtime.Tick) -> None:
         if self._status.mode is Mode.DISCONNECTED:
             return  # the watch tries again
+        self._check_permission()
         self._poll(with_gripper=tick.index % GRIPPER_TICKS == 0)
         state, hand = self._status.state, self._hand.state
         if state is not None and hand is not None and state.timestamp_ns != self._published_ns:
@@ -103,8 +124,7 @@ class FrankaBridgeNode(runtime.ResipNode):
         quiet_s = time.monotonic() - self._polled_at_s
         if quiet_s >= (RETRY_PERIOD_S if self._status.mode is Mode.DISCONNECTED else WATCH_PERIOD_S):
             self._poll(with_gripper=True)
-        if self._status.mode is Mode.ARMED:
-            self._disarmed_by_rivals()
+        self._stopped_by_rivals()
         self._publish_status()
 
     def _poll(self, with_gripper: bool) -> None:
@@ -116,7 +136,9 @@ class FrankaBridgeNode(runtime.ResipNode):
     def _take(self, status: ArmStatus) -> None:
         """Keep an answer of the arm's session; a change of mode is told at once, in one line."""
         self._status = status
-        news = (status.mode, bool(status.reason))
+        if status.mode is not Mode.ARMED:
+            self._permission = Permission.NONE
+        news = (status.mode, bool(status.reason) and status.mode is not Mode.ARMED)
         if news == self._logged:
             return
         was_connected = self._logged is not None
@@ -131,12 +153,18 @@ class FrankaBridgeNode(runtime.ResipNode):
 
     def _take_hand(self, hand: GripperStatus) -> None:
         self._hand = hand
-        if hand.connected != self._logged_hand:
-            self._logged_hand = hand.connected
-            if not hand.connected:
+        well = hand.connected and not hand.reason
+        if well != self._logged_hand:
+            self._logged_hand = well
+            if not well:
                 self.get_logger().error(f"gripper: {hand.reason}")
+        if not well:
+            self._stop(f"gripper: {hand.reason}")
 
     def _publish_state(self, state: RobotState, width_m: float, time_ns: int) -> None:
+        pressed = self._torque.check(state.motor_torques_external, time_ns * 1e-9)
+        if pressed:
+            self._stop(pressed)
         q, qd = state.joint_positions, state.joint_velocities
         pose, jacobian = panda.ee_pose_and_jacobian(q)
         fingers = [width_m / 2, width_m / 2]
@@ -154,13 +182,13 @@ class FrankaBridgeNode(runtime.ResipNode):
 
     def _publish_status(self) -> None:
         mode = self._status.mode
-        reason = self._conflict or self._status.reason or self._refusal
-        well = mode in (Mode.IDLE, Mode.ARMED) and not self._conflict
+        reason = self._status.reason or self._stop_reason or self._refusal
+        well = mode in (Mode.IDLE, Mode.ARMED) and not self._stop_reason
         values = {
-            "armed": mode is Mode.ARMED,
+            "armed": self._may_move,
             "mode": mode.value,
             "reason": reason,
-            "gripper_connected": self._hand.connected,
+            "gripper_connected": self._hand.connected and not self._hand.reason,
             "gripper_reason": self._hand.reason,
         }
         self.publish_status(topics.ROBOT_STATUS, runtime.OK if well else runtime.ERROR, reason or mode.value, values)
@@ -172,25 +200,62 @@ class FrankaBridgeNode(runtime.ResipNode):
         if rivals:
             response.message = _conflict(rivals)
             return response
-        self._conflict = self._refusal = ""
+        self._stop_reason = self._refusal = ""
         self._gripper.release()
         self._closing = None
+        self._speed.reset()
         self._take(self._arm.arm())
         response.success = self._status.mode is Mode.ARMED
+        if response.success:
+            self._permission = Permission.AWAITED if self._supervised else Permission.GIVEN
+        self._publish_status()
         response.message = self._status.reason or "armed"
         return response
 
+    @property
+    def _may_move(self) -> bool:
+        return self._status.mode is Mode.ARMED and self._permission is Permission.GIVEN
+
+    def _on_permit(self, message: Header) -> None:
+        if message.frame_id != topics.GO:
+            self._stop(message.frame_id)
+            return
+        self._permit_ns = messages.stamp_ns(message.stamp)
+        if self._permission is Permission.AWAITED:
+            self._permission = Permission.GIVEN
+            self._publish_status()
+
+    def _check_permission(self) -> None:
+        """Stop where the supervisor is silent: it may be dead."""
+        silent_s = (self.now_ns() - self._permit_ns) * 1e-9
+        if self._supervised and silent_s > self._permit_timeout_s:
+            self._stop(f"the supervisor has been silent for {silent_s:.2f} s")
+
+    def _stop(self, reason: str) -> None:
+        """End the armed state: the arm stays where it is now, under the controller that it has."""
+        if self._permission is not Permission.GIVEN:
+            return
+        self._permission = Permission.NONE
+        self._stop_reason = reason
+        self._gripper.release()
+        self._take(self._arm.hold())
+        if reason == topics.DISARMED:
+            self._stop_reason = ""
+        else:
+            self.get_logger().error(f"stopped: {reason}")
+        self._publish_status()
+
     def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._take(self._arm.disarm())
+        self._stop_reason = ""
+        self._publish_status()
         response.success = self._status.mode is Mode.IDLE
         response.message = self._status.reason or "disarmed"
         return response
 
     def _on_command(self, message: JointState) -> None:
         state = self._status.state
-        if self._status.mode is not Mode.ARMED or state is None:
-            return
-        if self._disarmed_by_rivals():
+        if state is None or not self._may_move or self._stopped_by_rivals():
             return
         joints = np.array(message.position)
         age_s = (self.now_ns() - messages.stamp_ns(message.header.stamp)) * 1e-9
@@ -198,6 +263,7 @@ class FrankaBridgeNode(runtime.ResipNode):
             f"it is {age_s:.2f} s old"
             if age_s > self._max_command_age_s
             else check_joint_command(joints, state.joint_positions, self._limits)
+            or self._speed.check(joints, messages.stamp_ns(message.header.stamp) * 1e-9)
         )
         if problem is None:
             status = self._arm.command(joints)
@@ -205,24 +271,24 @@ class FrankaBridgeNode(runtime.ResipNode):
             problem = status.reason
         self._refuse(problem)
 
-    def _disarmed_by_rivals(self) -> bool:
+    def _stopped_by_rivals(self) -> bool:
         """Whether a second publisher of commands is there; ends the armed state."""
-        rivals = self.rivals(topics.JOINT_COMMAND)
-        if not rivals:
-            return False
-        self._conflict = _conflict(rivals)
-        self.get_logger().error(f"disarmed: {self._conflict}")
-        self._take(self._arm.disarm())
-        return True
+        rivals = self.rivals(topics.JOINT_COMMAND) if self._may_move else None
+        if rivals:
+            self._stop(_conflict(rivals))
+        return bool(rivals)
 
     def _refuse(self, problem: str) -> None:
         """Remember why the newest command was not obeyed, and say it when that is new."""
-        if problem and not self._refusal:
-            self.get_logger().warning(f"holding: {topics.JOINT_COMMAND}: {problem}")
+        news = bool(problem) != bool(self._refusal)
         self._refusal = problem
+        if problem and news:
+            self.get_logger().warning(f"holding: {topics.JOINT_COMMAND}: {problem}")
+        if news:
+            self._publish_status()
 
     def _on_gripper(self, message: JointState) -> None:
-        if self._status.mode is not Mode.ARMED or len(message.position) != 1 or not np.isfinite(message.position[0]):
+        if not self._may_move or len(message.position) != 1 or not np.isfinite(message.position[0]):
             return
         close = message.position[0] > 0
         self._gripper.command(close)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from geometry_msgs.msg import PoseArray, PoseStamped
@@ -28,10 +28,11 @@ from std_srvs.srv import Trigger
 
 from resip import spaces, topics
 from resip.control import panda
-from resip.control.limits import Limits, check_action
+from resip.control.limits import check_action
 from resip.errors import ResipError
 from resip.nodes import messages, runtime
 from resip.policy.chunks import Chunk, ChunkExecutor
+from resip.policy.frozen import FrozenCheck
 from resip.policy.replay import REPLAY_PREFIX, load_actions
 from resip.policy.synchroniser import MAX_AGE_S, MAX_SKEW_S, STATE, Moment, Synchroniser
 
@@ -73,9 +74,11 @@ class PolicyNode(runtime.ResipNode):
         self._model = _describe(name, self._policy)
         self._streams = (*spaces.CAMERAS, STATE) if self._policy else (STATE,)
         self._inputs = Synchroniser(self._streams, skew_s, age_s)
+        self._frozen = {camera: FrozenCheck(camera) for camera in spaces.CAMERAS}
+        self._joints: JointState | None = None
         self._chunks = ChunkExecutor(horizon, blend_steps)
         self._worker = ThreadPoolExecutor(1)
-        self._limits = Limits()
+        self._limits = self.limits()
         self._begin()
         self._idle()
         self._connect()
@@ -97,16 +100,30 @@ class PolicyNode(runtime.ResipNode):
         self._target_pose = self.create_publisher(PoseStamped, topics.TARGET_POSE, self.command_qos())
         self._target_gripper = self.create_publisher(JointState, topics.TARGET_GRIPPER, self.command_qos())
         self._plan = self.create_publisher(PoseArray, topics.POLICY_PLAN, runtime.STATUS_QOS)
-        self.create_subscription(JointState, topics.JOINT_STATES, self._hear(STATE), runtime.SENSOR_QOS)
+        self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, runtime.SENSOR_QOS)
         if self._policy is not None:
             for camera in spaces.CAMERAS:
-                self.create_subscription(Image, topics.image(camera), self._hear(camera), runtime.SENSOR_QOS)
+                self.create_subscription(Image, topics.image(camera), self._on_image(camera), runtime.SENSOR_QOS)
         self.create_service(Trigger, topics.POLICY_START, self._on_start)
         self.create_service(Trigger, topics.POLICY_STOP, self._on_stop)
         self.ticks(spaces.CONTROL_PERIOD_S, self._on_tick)
 
-    def _hear(self, stream: str) -> Callable[[Any], None]:
-        return lambda message: self._inputs.add(stream, messages.stamp_ns(message.header.stamp) * 1e-9, message)
+    def _on_joints(self, message: JointState) -> None:
+        self._joints = message
+        self._inputs.add(STATE, messages.stamp_ns(message.header.stamp) * 1e-9, message)
+
+    def _on_image(self, camera: str) -> Callable[[Image], None]:
+        def on_message(message: Image) -> None:
+            """Keep the picture, unless it shows that the camera is frozen."""
+            self._inputs.add(camera, messages.stamp_ns(message.header.stamp) * 1e-9, message)
+            if self._joints is None:
+                return
+            position_m = panda.ee_pose(self._joints.position[: panda.DOF]).position
+            problem = self._frozen[camera].see(message.data, position_m)
+            if problem and self._phase in ("running", "holding"):
+                self._halt(problem)
+
+        return on_message
 
     def close(self) -> None:
         """Let the worker end; a running inference is not waited for."""
@@ -135,7 +152,7 @@ class PolicyNode(runtime.ResipNode):
                 self._advance(tick)
             except ResipError as error:
                 self._halt(str(error))
-        self._publish_status(tick, (time.perf_counter() - started_s) * 1e3)
+        self._publish_status(tick.time_ns, (time.perf_counter() - started_s) * 1e3)
 
     def _advance(self, tick: runtime.Tick) -> None:
         """Take a finished chunk, ask for the next, and execute the action of this tick."""
@@ -202,9 +219,10 @@ class PolicyNode(runtime.ResipNode):
     def _halt(self, reason: str) -> None:
         self.get_logger().error(f"stopped, the arm holds: {reason}")
         self._idle("stopped", reason)
+        self._publish_status(self.now_ns())
 
-    def _publish_status(self, tick: runtime.Tick, latency_ms: float) -> None:
-        now_s = tick.time_ns * 1e-9
+    def _publish_status(self, time_ns: int, latency_ms: float = 0.0) -> None:
+        now_s = time_ns * 1e-9
         age_s = self._inputs.age_s(now_s)
         executed_s = self._chunks.observed_at(now_s) if self._phase == "running" else None
         values = {
@@ -221,7 +239,7 @@ class PolicyNode(runtime.ResipNode):
             **self._model,
         }
         level = {"stopped": runtime.ERROR, "holding": runtime.WARN}.get(self._phase, runtime.OK)
-        self.publish_status(topics.POLICY_STATUS, level, self._reason or self._phase, values, tick.time_ns)
+        self.publish_status(topics.POLICY_STATUS, level, self._reason or self._phase, values, time_ns)
 
     # ---- below: the worker's thread ----
 

@@ -22,7 +22,10 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
+from std_msgs.msg import Header
 
+from resip import topics
+from resip.nodes import messages
 from resip.recording import definitions
 from resip.recording.loss import LossCounter
 from resip.recording.writer import LOST_KEY, BagWriter, OfferedQos
@@ -62,15 +65,22 @@ class Recorder:
         self._raw_images = raw_images
         # never spun, so it offers no services
         self._node = Node("trial_recorder", start_parameter_services=False, enable_rosout=False)
+        self._heartbeat = self._node.create_publisher(Header, topics.RECORDER, 1)
         self._topics: dict[str, _Topic] = {}
         self._refused: set[str] = set()
         self._loss = LossCounter()
         self._counts_loss = True
+        self._failure = ""
         self._writer: BagWriter | None = None
         self._lock = threading.Lock()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
+
+    @property
+    def failure(self) -> str:
+        """Why the bag could not be written on, or nothing; what was written before is there and readable."""
+        return self._failure
 
     def start(self, directory: Path) -> None:
         """Open a bag.
@@ -82,6 +92,7 @@ class Recorder:
         with self._lock:
             self._drain()  # what came before the start is not in the bag, but counts as heard
             self._loss.restart()
+            self._failure = ""
             for topic in self._topics.values():
                 writer.add_topic(topic.name, topic.type_name, topic.qos)
             self._writer = writer
@@ -98,7 +109,9 @@ class Recorder:
             self._drain()
             writer, self._writer = self._writer, None
             lost = self._loss.lost
-        writer.close({**metadata, **({LOST_KEY: json.dumps(lost)} if self._counts_loss else {})})
+            self._heartbeat.publish(messages.header(self._now_ns(), topics.CLOSED))
+        if not self._failure:
+            writer.close({**metadata, **({LOST_KEY: json.dumps(lost)} if self._counts_loss else {})})
         return lost
 
     def hears(self, topic: str) -> bool:
@@ -130,6 +143,9 @@ class Recorder:
                 next_discovery_s = time.monotonic() + _DISCOVERY_PERIOD_S
             with self._lock:
                 self._drain()
+                if self._writer is not None:
+                    self._save(self._writer.flush)
+                    self._heartbeat.publish(messages.header(self._now_ns(), self._failure))
 
     def _discover(self) -> None:
         for name, types in self._node.get_topic_names_and_types():
@@ -179,13 +195,24 @@ class Recorder:
             self._counts_loss = False  # before ROS 2 Iron
         else:
             self._loss.see(topic.name, bytes(info["publisher_gid"]["data"]), sequence)
-        if self._writer is None:
+        writer = self._writer
+        if writer is None:
             return
         # DDS tells wall times; seen from the graph's clock they lie as far back as they do on the wall's
         now_ns, wall_ns = self._now_ns(), time.time_ns()
         log_ns = max(0, now_ns - (wall_ns - info["received_timestamp"]))
         publish_ns = max(0, now_ns - (wall_ns - info["source_timestamp"]))
-        self._writer.write(topic.name, data, log_ns, publish_ns, sequence or 0)
+        self._save(lambda: writer.write(topic.name, data, log_ns, publish_ns, sequence or 0))
+
+    def _save(self, write: Callable[[], None]) -> None:
+        """Write, until that fails once, as on a full disk: a file with a gap would pass for a whole one."""
+        if self._failure:
+            return
+        try:
+            write()
+        except OSError as error:
+            self._failure = f"cannot write: {error.strerror}"
+            get_logger("recorder").error(self._failure)
 
 
 def _reader_qos(offered: OfferedQos) -> QoSProfile:

@@ -31,7 +31,9 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
-from resip import dds
+import resip
+from resip import dds, topics
+from resip.control.limits import Limits, digest, load_limits
 from resip.errors import ResipError
 from resip.nodes import messages
 
@@ -150,6 +152,18 @@ class ResipNode(Node):
             raise ParameterError(f"{self.get_name()}: parameter {name!r} is {value!r}: choose from {', '.join(valid)}")
         return value
 
+    def limits(self) -> Limits:
+        """Load the cell's limits from the file that the parameter ``limits_file`` names, and tell others which.
+
+        Raises:
+          LimitsError: the file is wrong.
+        """
+        description = "Limits file of the cell; empty: those of the simulated cell"
+        limits = load_limits(self.parameter("limits_file", "", description))
+        values = {"version": resip.__version__, "limits": digest(limits)}
+        self.publish_status(topics.ABOUT, OK, "started", values)
+        return limits
+
     def now_ns(self) -> int:
         """The node's clock (the cell's time where ``use_sim_time`` is set), in nanoseconds."""
         return self.get_clock().now().nanoseconds
@@ -255,6 +269,8 @@ def run(node_class: Callable[[], ResipNode], args: list[str] | None = None) -> i
         _spin(node, stop)
     except ResipError as error:
         node.fail(error)
+    except OSError as error:  # such as a full disk
+        node.fail(ResipError(str(error)))
     finally:
         node.close()
         node.destroy_node()

@@ -19,12 +19,14 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray, PoseStamped
 from numpy.typing import NDArray
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from resip import spaces, topics
@@ -51,7 +53,14 @@ PACE_TOPICS: Final = {
     topics.JOINT_STATES: (JointState, 0.01),
     topics.TARGET_POSE: (PoseStamped, spaces.CONTROL_PERIOD_S),
     topics.JOINT_COMMAND: (JointState, 0.01),
+    topics.PERMIT: (Header, 0.02),
+    topics.POLICY_STATUS: (DiagnosticArray, spaces.CONTROL_PERIOD_S),
+    topics.IK_STATUS: (DiagnosticArray, spaces.CONTROL_PERIOD_S),
+    topics.RECORDER: (Header, 0.05),
 }
+
+#: Those that end in good order; silence of the others is a busy machine, or a node that has died.
+COMING_AND_GOING: Final = (topics.TARGET_POSE, topics.JOINT_COMMAND)
 
 
 @dataclass
@@ -102,7 +111,8 @@ class SimCell(runtime.ResipNode):
         self._random_looks = self.parameter("random_looks", False, "Lights, colours and cameras drawn at each reset")
         rtf = self.parameter("rtf", 1.0, "Real-time factor to keep to; 0 for as fast as possible", (0.0, 100.0))
         lead_s = self.parameter("max_lead_s", 0.02, "How late the graph may be, in cell time (s)", (0.01, 1.0))
-        release_s = self.parameter("release_after_s", 2.0, "Wall time that a silent topic holds it (s)", (0.05, 60.0))
+        release_s = self.parameter("release_after_s", 2.0, "Wall time that silent commands hold it (s)", (0.05, 60.0))
+        patience_s = self.parameter("patience_s", 20.0, "Wall time that other silent topics hold it (s)", (0.05, 60.0))
         self._ports = (
             self.parameter("arm_port", ARM_PORT, "Port of the arm's server; 0 picks a free one", (0, 65535)),
             self.parameter("gripper_port", GRIPPER_PORT, "Port of the gripper's server; 0 picks one", (0, 65535)),
@@ -112,7 +122,15 @@ class SimCell(runtime.ResipNode):
         self._camera_period_s = 1.0 / camera_hz
         self._latency_steps = round(latency_s / self._timestep_s)
         self._frames: deque[_Frame] = deque()
-        self._pacer = Pacer(rtf, {topic: period_s + lead_s for topic, (_, period_s) in PACE_TOPICS.items()}, release_s)
+        self._pacer = Pacer(
+            rtf,
+            {topic: period_s + lead_s for topic, (_, period_s) in PACE_TOPICS.items()},
+            dict.fromkeys(PACE_TOPICS, release_s),
+        )
+        self._release_s = {  # of the topics: while nobody is in charge of the arm, and while somebody is
+            False: dict.fromkeys(PACE_TOPICS, release_s),
+            True: {topic: release_s if topic in COMING_AND_GOING else patience_s for topic in PACE_TOPICS},
+        }
         self._inbox: deque[_Request] = deque()
         self._news = threading.Condition()
         self._stop = False
@@ -132,10 +150,13 @@ class SimCell(runtime.ResipNode):
             self.create_subscription(kind, topic, self._hear(topic), runtime.SENSOR_QOS)
 
     def _hear(self, topic: str) -> Any:
-        def on_message(message: PoseStamped | JointState) -> None:
+        def on_message(message: PoseStamped | JointState | DiagnosticArray | Header) -> None:
             """Tell the pacer, and wake the world's thread."""
+            header = message if isinstance(message, Header) else message.header
             with self._news:
-                self._pacer.heard(topic, messages.stamp_ns(message.header.stamp) * 1e-9, time.monotonic())
+                self._pacer.heard(topic, messages.stamp_ns(header.stamp) * 1e-9)
+                if header.frame_id == topics.CLOSED:
+                    self._pacer.release(topic)
                 self._news.notify()
 
         return on_message
@@ -235,13 +256,14 @@ class SimCell(runtime.ResipNode):
         next_s = self._time_ns * 1e-9 + self._timestep_s
         while True:
             with self._news:
+                self._pacer.release_after_s = self._release_s[robot.server.status is Status.RUNNING]
                 free = robot.faulted or robot.server.status in AWAITED
-                wait_s = 0.0 if free else self._pacer.wait_s(next_s, time.monotonic())
+                wait_s = (self._pacer.early_s if free else self._pacer.wait_s)(next_s, time.monotonic())
                 if wait_s > 0.0 and not self._stop and not self._inbox:
                     self._news.wait(min(wait_s, HOLD_POLL_S))
                 orders = list(self._inbox)
                 self._inbox.clear()
-                held_by = self._pacer.holding(next_s, time.monotonic()) if wait_s > 0.0 else []
+                held_by = [] if free else self._pacer.holding(next_s, time.monotonic())
             if self._stop:
                 return False
             for order in orders:

@@ -6,7 +6,8 @@ trusted, the robot's state is fresh, nobody else publishes targets, and the oper
 tick it is silent, and silence is a hold (see ``diff_ik_node``). The device's own numbers go out as ``Joy`` while
 it sends any; a silent device is not made to say zeros.
 
-Buttons for the recording call the services of ``trial/``, which the session's node answers.
+Buttons for the recording call the services of ``trial/``, which the session's node answers; the one that stops the
+robot (or both of a mouse that has two) calls the supervisor's.
 
 Phases: ``idle``, ``waiting`` (started, deadman off), ``running``, ``paused`` (by the operator's button),
 ``holding`` (with a reason; it ends by itself when the reason does).
@@ -44,7 +45,10 @@ _SERVICES: Final = {
     Button.MARK: topics.TRIAL_MARK,
     Button.KEEP: topics.TRIAL_SUCCESS,
     Button.DISCARD: topics.TRIAL_DISCARD,
+    Button.STOP: topics.STOP,
 }
+#: Held together, they stop the robot: on models that have no button for it.
+_STOP_CHORD: Final = frozenset({Button.GRIPPER, Button.MARK})
 
 
 class SpacemouseNode(runtime.ResipNode):
@@ -107,7 +111,7 @@ class SpacemouseNode(runtime.ResipNode):
         self._target_pose = self.create_publisher(PoseStamped, topics.TARGET_POSE, self.command_qos())
         self._target_gripper = self.create_publisher(JointState, topics.TARGET_GRIPPER, self.command_qos())
         self._joy = self.create_publisher(Joy, topics.JOY, runtime.SENSOR_QOS)
-        self._session = {button: self.create_client(Trigger, name) for button, name in _SERVICES.items()}
+        self._askable = {button: self.create_client(Trigger, name) for button, name in _SERVICES.items()}
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, runtime.SENSOR_QOS)
         self.create_service(Trigger, topics.POLICY_START, self._on_start)
         self.create_service(Trigger, topics.POLICY_STOP, self._on_stop)
@@ -144,7 +148,8 @@ class SpacemouseNode(runtime.ResipNode):
         motion = self._source.sample(time.monotonic())
         problem = self._problem or motion if isinstance(motion, str) else ""
         if isinstance(motion, Motion):
-            self._pass_on(motion.pressed)
+            chord = {Button.STOP} if motion.down >= _STOP_CHORD and motion.pressed & _STOP_CHORD else set()
+            self._pass_on(motion.pressed | chord)
         if self._phase not in ("idle", "paused"):
             self._missed += tick.missed if self._ticks else 0
             self._ticks += 1
@@ -157,11 +162,11 @@ class SpacemouseNode(runtime.ResipNode):
             self._targets.release()
             self._phase = "waiting" if self._phase == "paused" else "paused"
             self._reason = "the operator paused" if self._phase == "paused" else ""
-        for button in pressed & self._session.keys():
-            if self._session[button].service_is_ready():
-                self._session[button].call_async(Trigger.Request()).add_done_callback(self._tell_refusal(button))
+        for button in pressed & self._askable.keys():
+            if self._askable[button].service_is_ready():
+                self._askable[button].call_async(Trigger.Request()).add_done_callback(self._tell_refusal(button))
             else:
-                self.get_logger().warning(f"cannot {button.value}: nothing is being recorded")
+                self.get_logger().warning(f"cannot {button.value}: {_SERVICES[button]} is not there")
 
     def _tell_refusal(self, button: Button) -> Callable[[Future], None]:
         def on_reply(future: Future) -> None:

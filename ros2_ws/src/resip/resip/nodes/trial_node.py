@@ -46,7 +46,13 @@ _STEP_PERIOD_S: Final = 0.05
 _STATUS_PERIOD_S: Final = 0.5
 _RATE_WINDOW_S: Final = 2.0
 _CELL_NODE: Final = "/sim_cell"
-_WATCHED: Final = (topics.ROBOT_STATUS, topics.POLICY_STATUS, topics.IK_STATUS, topics.CELL_STATUS)
+_WATCHED: Final = (
+    topics.SAFETY_STATUS,
+    topics.ROBOT_STATUS,
+    topics.POLICY_STATUS,
+    topics.IK_STATUS,
+    topics.CELL_STATUS,
+)
 _CAMERA_STREAMS: Final = {topics.compressed(camera): f"{camera} camera" for camera in spaces.CAMERAS}
 _STREAMS: Final = {
     **_CAMERA_STREAMS,

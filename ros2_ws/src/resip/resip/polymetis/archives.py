@@ -35,8 +35,10 @@ class ImpedanceSettings:
     """Time in which the set point reaches a new target: two periods of a 100 Hz command, so a late one is not felt."""
     slew_rad_s: tuple[float, ...] = tuple(float(v) for v in panda.COMMAND_VELOCITY_RAD_S)
     """Fastest motion of the set point, 7: below the speed at which the robot client starts to brake."""
-    watchdog_s: float = 0.2
-    """Silence after which the set point stays where it is."""
+    watchdog_s: float = 0.05
+    """Silence after which the arm brakes: five updates that did not come."""
+    brake_s: float = 0.035
+    """How far ahead of the arm, in its own motion, the set point is put to stop it: measured to stop it soonest."""
 
 
 def _float32(values: Sequence[float]) -> torch.Tensor:
@@ -87,6 +89,7 @@ def controller_archive(settings: ImpedanceSettings) -> bytes:
         slew=_float32(settings.slew_rad_s),
         interpolation_s=settings.interpolation_s,
         watchdog_s=settings.watchdog_s,
+        brake_s=settings.brake_s,
     )
     return save(script(module))
 

@@ -37,7 +37,8 @@ class HybridImpedance(nn.Module):
 
     ``tau = (J' Kx J + Kq)(q_des - q) - (J' Kxd J + Kqd) qd``, J at ``panda_link8`` in base axes. The set point
     starts where the arm is, goes to each new target in a straight line over ``interpolation_s``, never faster
-    than ``slew``, and stays where it is when no update has come for ``watchdog_s``. Time is the state's.
+    than ``slew``. When no update has come for ``watchdog_s`` it goes to where the arm, which lags behind it, comes to
+    rest soonest: ``brake_s`` ahead of where it is, at its speed; and stays there. Time is the state's.
 
     ``update`` takes any of ``joint_pos_desired`` (rad), ``Kq``, ``Kqd``, ``Kx``, ``Kxd``, and refuses the
     whole of it, changing nothing, if a name, a size or a number is wrong. An unreadable state (not finite)
@@ -65,6 +66,7 @@ class HybridImpedance(nn.Module):
         slew: Tensor,
         interpolation_s: float,
         watchdog_s: float,
+        brake_s: float,
     ) -> None:
         super().__init__()
         buffers = dict(gains, torque_limit=torque_limit, slew=slew)
@@ -76,10 +78,12 @@ class HybridImpedance(nn.Module):
         self.flange_m = panda.FLANGE_OFFSET_M
         self.interpolation_s = interpolation_s
         self.watchdog_s = watchdog_s
+        self.brake_s = brake_s
         self.longest_step_s = _LONGEST_STEP_S
         self.torque_decay = _TORQUE_DECAY
         self.started = False
         self.updated = False
+        self.braked = False
         self.remaining_s = 0.0
         self.silent_s = 0.0
         self.last_seconds = 0
@@ -91,16 +95,18 @@ class HybridImpedance(nn.Module):
         self.last_seconds, self.last_nanos = stamp[0], stamp[1]
         return max(elapsed, 0.0) if self.started else 0.0
 
-    def _advance(self, elapsed_s: float) -> None:
-        """Move the set point towards the goal, or stop it when updates have stopped."""
+    def _advance(self, elapsed_s: float, q: Tensor, qd: Tensor) -> None:
+        """Move the set point towards the goal, or brake when updates have stopped."""
         self.silent_s += elapsed_s
         if self.updated:
             self.updated = False
             self.silent_s = 0.0
             self.remaining_s = self.interpolation_s
-        if self.silent_s > self.watchdog_s:
-            self.goal = self.commanded
-            return
+            self.braked = False
+        if self.silent_s > self.watchdog_s and not self.braked:
+            self.braked = True
+            self.goal = q + self.brake_s * qd
+            self.remaining_s = self.interpolation_s
         step_s = min(elapsed_s, self.longest_step_s)
         fraction = 1.0 if self.remaining_s <= step_s else step_s / self.remaining_s
         self.remaining_s = max(self.remaining_s - step_s, 0.0)
@@ -134,7 +140,7 @@ class HybridImpedance(nn.Module):
             self.commanded = q.clone()
             if not self.updated:
                 self.goal = self.commanded
-        self._advance(elapsed_s)
+        self._advance(elapsed_s, q, qd)
         error = self.commanded - q
         jacobian_t = self._transposed_jacobian(q)
         jacobian = jacobian_t.t()

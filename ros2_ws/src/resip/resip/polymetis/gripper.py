@@ -92,11 +92,17 @@ class HandClient:
         self._exchange = exchange
         self._executed = GripperCommand(0)
         self._busy = False
+        self._is_stuck = False
         self._successful = True
+
+    def stick(self, stuck: bool = True) -> None:
+        """Let no motion end any more, as a jammed hand does, and one be under way; or free the hand."""
+        self._is_stuck = stuck
+        self._busy = self._busy or stuck
 
     def poll(self, time_ns: int) -> None:
         """Report the hand's state at ``time_ns`` and start the latest command if the hand is free."""
-        if self._busy and not self._hand.gripper_moving:
+        if self._busy and not self._hand.gripper_moving and not self._is_stuck:
             self._busy = False
             self._successful = self._succeeded()
         command = self._exchange(self._state(time_ns))

@@ -31,6 +31,11 @@ from resip.polymetis.messages import NONE, GripperState, Interval, RobotState
 
 _EPISODE_CHECK_PERIOD_S: Final = 0.1
 _FRESH_POLL_S: Final = 0.005
+#: Arming is tried so often, so far apart: a robot that has stopped takes a second to recover by itself.
+_ARM_ATTEMPTS: Final = 3
+_ARM_RETRY_S: Final = 0.5
+#: A server that has refused so many updates, one after the other, is not asked any more: 0.1 s at 100 Hz.
+_MOST_REFUSALS: Final = 10
 _GRIPPER_SETTLE_NS: Final = 200_000_000  # a motion shows within this time of the robot's clock, or there is none
 
 
@@ -93,6 +98,7 @@ class ArmSession:
         self._advanced_at_s: float | None = None
         self._episode_start = NONE
         self._checked_at_s = -np.inf
+        self._refusals = 0
         self._update = archives.UpdateArchive()
         self._controller = archives.controller_archive(self._settings.impedance)
 
@@ -165,19 +171,32 @@ class ArmSession:
         self._enter(Mode.FAULTED, reason)
 
     def arm(self) -> ArmStatus:
-        """Upload the controller, which then holds the arm where it is. Does nothing when armed."""
+        """Upload the controller, which then holds the arm where it is. Does nothing when armed.
+
+        A robot that is recovering from a stop is tried a few times; a server that is not there once.
+        """
         with self._turn:
             if self._mode is Mode.ARMED:
                 return self._status()
-            try:
-                problem = self._arm()
-            except PolymetisError as error:
-                problem = str(error)
+            problem, may_pass = self._try_arming()
+            for _ in range(_ARM_ATTEMPTS - 1):
+                if not may_pass:
+                    break
+                time.sleep(_ARM_RETRY_S)
+                problem, may_pass = self._try_arming()
             if problem:
                 self._enter(Mode.FAULTED, f"arming failed: {problem}")
             else:
                 self._enter(Mode.ARMED)
             return self._status()
+
+    def _try_arming(self) -> tuple[str, bool]:
+        """Arm once: what is wrong, or nothing, and whether that may pass by itself."""
+        try:
+            problem = self._arm()
+        except PolymetisError as error:
+            return str(error), error.code is grpc.StatusCode.CANCELLED  # no control update for a second
+        return problem, bool(problem) and self._episode_start == NONE
 
     def _arm(self) -> str:
         """Set the controller; what is wrong, or nothing."""
@@ -191,11 +210,15 @@ class ArmSession:
         if started.start == NONE or self._client.episode() != Interval(started.start, NONE):
             return f"the controller at {self._client.address} did not stay in charge"
         self._checked_at_s = self._clock()
+        self._refusals = 0
         return ""
 
     def _advances(self) -> bool:
-        """Read states until the timestamp advances, or the time for it is over."""
-        before_ns = self._client.state().timestamp_ns
+        """Read states until the timestamp advances, or the time for it is over.
+
+        Beyond the newest that was read before: a simulated robot that waits for its clients goes on that far.
+        """
+        before_ns = (self._state or self._client.state()).timestamp_ns
         deadline_s = self._clock() + self._settings.stale_after_s
         while self._clock() < deadline_s:
             state = self._client.state()
@@ -223,16 +246,36 @@ class ArmSession:
                 return self._status()
             try:
                 self._client.update_controller(self._update.encode(clip_joints(q)))
+                self._refusals = 0
             except PolymetisError as error:
                 self._understand_refusal(error)
                 return self._status(str(error))
             return self._status()
 
+    def hold(self) -> ArmStatus:
+        """Brake: move the set point to where the arm comes to rest soonest, not to where it was last told to go.
+
+        When that cannot be told either, the controller's own watchdog ends the motion.
+        """
+        with self._turn:
+            if self._mode is Mode.ARMED:
+                try:
+                    self._observe(self._client.state())
+                    if self._state is not None:
+                        ahead_rad = self._settings.impedance.brake_s * self._state.joint_velocities
+                        self._client.update_controller(self._update.encode(self._state.joint_positions + ahead_rad))
+                except PolymetisError as error:
+                    self._understand_refusal(error)
+            return self._status()
+
     def _understand_refusal(self, error: PolymetisError) -> None:
         """An update was not taken: because the controller has ended, or the connection, or because of its content."""
         if error.code is grpc.StatusCode.CANCELLED:
+            self._refusals += 1
             self._checked_at_s = -np.inf
             self._check_episode()
+            if self._refusals >= _MOST_REFUSALS and self._mode is Mode.ARMED:
+                self._enter(Mode.FAULTED, f"the server refuses every update: {error}")
         else:
             self._lose(error)
 
@@ -281,6 +324,10 @@ class GripperSettings:
     close_force_n: float = 70.0
     stale_after_s: float = 1.0
     """Longest wall time for which the gripper's timestamp may stand still."""
+    longest_motion_s: float = 2.5
+    """Time (of the gripper's clock) after which a motion is stuck: three times that of the whole way."""
+    attempts: int = 2
+    """How often opening is tried before the gripper is given up."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +344,8 @@ class GripperStatus:
 class GripperSession:
     """The gripper: ``command`` says what is wanted, ``poll`` sends it as soon as the hand is free.
 
-    The protocol has no stop, so a motion is let end before the next command goes out; the latest wish wins.
+    The protocol has no stop, so a motion is let end before the next command goes out; the latest wish wins. Opening
+    that the hand reports as failed is tried again, a few times; a motion that does not end is stuck.
 
     Args:
       client: the gripper's server.
@@ -318,6 +366,8 @@ class GripperSession:
         self._wish: bool | None = None
         self._sent: bool | None = None
         self._sent_at_ns = 0
+        self._attempts = 0
+        self._moving_since_ns: int | None = None
         self._state: GripperState | None = None
         self._advanced_at_s = clock()
         self._problem = f"not connected to {client.address} yet"
@@ -341,11 +391,36 @@ class GripperSession:
         with self._turn:
             try:
                 self._observe(self._client.state())
-                if not self._problem and self._wish is not None and self._wish != self._sent and self._free():
-                    self._send(self._wish)
+                if not self._problem and self._wish is not None and self._free():
+                    self._carry_out(self._wish)
             except PolymetisError as error:
                 self._problem = str(error)
-            return GripperStatus(not self._problem, self._problem, self._state)
+            return GripperStatus(not self._problem, self._problem or self._stuck(), self._state)
+
+    def _carry_out(self, wish: bool) -> None:
+        """Send what is wanted if that is new, or if the hand failed to open; a grasp of nothing is not its fault."""
+        if wish != self._sent:
+            self._attempts = 0
+        elif wish or self._succeeded or self._attempts >= self._settings.attempts:
+            return
+        self._attempts += 1
+        self._send(wish)
+
+    @property
+    def _succeeded(self) -> bool:
+        return self._state is None or self._state.prev_command_successful
+
+    def _stuck(self) -> str:
+        """Why the hand is of no use although it answers, or nothing."""
+        state = self._state
+        if state is not None and state.is_moving:
+            self._moving_since_ns = self._moving_since_ns or state.timestamp_ns
+            moving_s = (state.timestamp_ns - self._moving_since_ns) * 1e-9
+            too_long = moving_s > self._settings.longest_motion_s
+            return f"stuck: it has been moving for {moving_s:.1f} s" if too_long else ""
+        self._moving_since_ns = None
+        given_up = self._sent is False and self._attempts >= self._settings.attempts and self._free()
+        return "" if self._succeeded or not given_up else f"stuck: it did not open in {self._attempts} attempts"
 
     def _observe(self, state: GripperState) -> None:
         if state.timestamp_ns == 0:

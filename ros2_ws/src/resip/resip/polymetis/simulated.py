@@ -160,12 +160,8 @@ class SimulatedRobot:
         polymetis_version: str = "",
     ) -> None:
         self._cell = cell
-        self.server = ControllerServer(clock=lambda: cell.time_s)
-        self.gripper_server = GripperServer()
-        self.server.init_robot_client(simulated_metadata(control_hz, polymetis_version))
-        self.gripper_server.init_robot_client(GripperMetadata(HAND_HZ, panda.GRIPPER_MAX_WIDTH_M))
-        self._hand = HandClient(cell, self.gripper_server.control_update)
-        self._endpoints = [Endpoint(self.server, port), Endpoint(self.gripper_server, gripper_port)]
+        self._metadata = simulated_metadata(control_hz, polymetis_version)
+        self._boot(port, gripper_port)
         self._limits = LimitMonitor()
         self._pause: _Pause | None = None
         self._requested_fault: str | None = None
@@ -179,6 +175,15 @@ class SimulatedRobot:
         """What stopped the robot so far, oldest first."""
         self.failed_updates = 0
         """Number of control updates that the server refused: a controller that fails."""
+
+    def _boot(self, port: int, gripper_port: int) -> None:
+        """New servers, which know of nothing before."""
+        self.server = ControllerServer(clock=lambda: self._cell.time_s)
+        self.gripper_server = GripperServer()
+        self.server.init_robot_client(self._metadata)
+        self.gripper_server.init_robot_client(GripperMetadata(HAND_HZ, panda.GRIPPER_MAX_WIDTH_M))
+        self.hand = HandClient(self._cell, self.gripper_server.control_update)
+        self._endpoints = [Endpoint(self.server, port), Endpoint(self.gripper_server, gripper_port)]
 
     @property
     def arm_port(self) -> int:
@@ -209,6 +214,18 @@ class SimulatedRobot:
         """Cut clients off, as when the control PC dies."""
         for endpoint in self._endpoints:
             endpoint.stop()
+
+    def die(self) -> None:
+        """End the servers in mid-motion; the arm, which gets no torques any more, brakes."""
+        self.stop()
+        self._requested_stall_s = np.inf
+
+    def restart(self) -> None:
+        """Start the servers again after ``die``, on the same ports."""
+        self._pause, self._requested_stall_s = None, 0.0
+        self._limits = LimitMonitor()
+        self._boot(self.arm_port, self.gripper_port)
+        self.start()
 
     def inject_fault(self, reason: str) -> None:
         """Stop the robot at the next tick, as a reflex or a hard limit does; it recovers by itself."""
@@ -304,4 +321,4 @@ class SimulatedRobot:
         time_s = self._cell.time_s
         if time_s >= self._next_hand_poll_s:
             self._next_hand_poll_s += 1.0 / HAND_HZ
-            self._hand.poll(round(time_s * 1e9))
+            self.hand.poll(round(time_s * 1e9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from ruamel.yaml import YAML
 from resip.errors import ResipError
 from resip.recording import definitions
 
-#: Chunks of a quarter of a megabyte: what a crash can cost is a fraction of a second.
+#: Chunks of a quarter of a megabyte, or of a period.
 _CHUNK_BYTES: Final = 256 * 1024
+#: A chunk is closed this often even if it is small: what a kill can cost.
+FLUSH_PERIOD_S: Final = 0.1
 _SEQUENCE_MODULO: Final = 2**32
 _FOREVER: Final = {"sec": 9223372036, "nsec": 854775807}
 #: Format 8 (Jazzy): the newest whose QoS field every distribution since Humble still reads.
@@ -81,6 +84,7 @@ class BagWriter:
         self._counts: dict[str, int] = {}
         self._first_ns: int | None = None
         self._last_ns = 0
+        self._flushed_s = time.monotonic()
 
     def add_topic(self, topic: str, type_name: str, qos: OfferedQos) -> None:
         """Declare a topic before its first message; declaring it again does nothing.
@@ -121,7 +125,11 @@ class BagWriter:
         self._last_ns = max(self._last_ns, log_time_ns)
 
     def flush(self) -> None:
-        """Hand the complete chunks to the operating system."""
+        """Hand what was written to the operating system, at most every ``FLUSH_PERIOD_S``: it outlives a kill."""
+        if time.monotonic() - self._flushed_s < FLUSH_PERIOD_S:
+            return
+        self._flushed_s = time.monotonic()
+        self._mcap._Writer__finalize_chunk()  # pyright: ignore[reportAttributeAccessIssue]  # mcap has no other way
         self._file.flush()
 
     def close(self, custom: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@
     i k  j l  u o        turn about the tool's x, y and z
     [ ]                  smaller and larger steps
     z gripper   b begin   p pause or go on   m mark a stage   t keep   n discard
+    space                stop the robot until it is armed again
     backspace            undo the last seconds (training environment)
 
 A key that is held repeats, as terminals do, and so moves on; silence is rest. A terminal that is closed is lost.
@@ -49,6 +50,7 @@ _BUTTONS: Final = {
     "t": Button.KEEP,
     "n": Button.DISCARD,
     "\x7f": Button.UNDO,  # backspace
+    " ": Button.STOP,
 }
 _SIZES: Final = {"[": 0.5, "]": 2.0}
 _SMALLEST: Final = 0.125

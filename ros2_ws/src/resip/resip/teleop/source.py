@@ -34,6 +34,7 @@ class Button(enum.Enum):
     KEEP = "keep the demonstration"
     DISCARD = "discard the demonstration"
     UNDO = "undo the last seconds"
+    STOP = "stop the robot"
 
 
 @dataclass(frozen=True)
