@@ -121,7 +121,7 @@ class SimCell(runtime.ResipNode):
         self.declare_parameter("randomness", "low", ParameterDescriptor(description="Level of the next reset"))
         self._camera_period_s = 1.0 / camera_hz
         self._latency_steps = round(latency_s / self._timestep_s)
-        self._frames: deque[_Frame] = deque()
+        self._under_way: deque[_Frame] = deque()
         self._pacer = Pacer(
             rtf,
             {topic: period_s + lead_s for topic, (_, period_s) in PACE_TOPICS.items()},
@@ -283,7 +283,7 @@ class SimCell(runtime.ResipNode):
             seed = int(self.get_parameter("seed").value)
             cell.reset(seed, self.get_parameter("randomness").value)
             robot.relocated()
-            self._frames.clear()  # of the episode before
+            self._under_way.clear()  # of the episode before
             self._robot_stop = ""
             order.success, order.answer = True, f"the cell starts from seed {seed}"
         except ResipError as error:
@@ -295,15 +295,15 @@ class SimCell(runtime.ResipNode):
         time_ns, due_step = self._time_ns, self._step + self._latency_steps
         for camera in self._cameras:
             if camera.watched:
-                self._frames.append(_Frame(camera, cell.render(camera.name), time_ns, due_step))
+                self._under_way.append(_Frame(camera, cell.render(camera.name), time_ns, due_step))
         if self._parts_publisher.get_subscription_count():
             poses = [messages.pose_msg(pose[:3], pose[3:]) for pose in cell.part_poses()]
             self._parts_publisher.publish(PoseArray(header=messages.header(time_ns, spaces.BASE_FRAME), poses=poses))
 
     def _publish_frames(self) -> None:
         """Publish what the cameras saw, once its time has come."""
-        while self._frames and self._frames[0].due_step <= self._step:
-            frame = self._frames.popleft()
+        while self._under_way and self._under_way[0].due_step <= self._step:
+            frame = self._under_way.popleft()
             self._publish_frame(frame.camera, frame.pixels, frame.time_ns)
 
     def _publish_frame(self, camera: _Camera, pixels: NDArray, time_ns: int) -> None:
