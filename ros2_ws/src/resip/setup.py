@@ -43,6 +43,7 @@ setup(
         "rich>=13",
         "rosbags>=0.10",
         "ruamel.yaml>=0.18",
+        "scipy>=1.11",
         "torch>=2.1",
         "typing-extensions>=4.10",
         "tyro>=0.9",
