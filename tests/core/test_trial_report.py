@@ -63,15 +63,16 @@ class TestRecords:
 
     def test_a_resumed_set_runs_what_was_not_judged(self, directory):
         settings = replace(records.read_set(directory).settings, n=5)
-        assert records.unfinished(directory, settings) == [2, 3, 4]
+        assert [slot.index for slot in records.resume(directory, settings).left] == [2, 3, 4]
 
     def test_a_set_is_not_resumed_with_other_settings(self, directory):
         settings = replace(records.read_set(directory).settings, randomness="med")
         with pytest.raises(RecordError, match="other settings: randomness was low, is med: name another one"):
-            records.unfinished(directory, settings)
+            records.resume(directory, settings)
 
     def test_a_fresh_directory_has_everything_to_run(self, directory, tmp_path):
-        assert records.unfinished(tmp_path / "new", records.read_set(directory).settings) == [0, 1, 2]
+        fresh = records.resume(tmp_path / "new", records.read_set(directory).settings)
+        assert [slot.index for slot in fresh.left] == [0, 1, 2]
 
     def test_a_directory_without_trials_is_an_error_that_names_it(self, tmp_path):
         with pytest.raises(

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
-from scipy import special, stats
 
 from resip.trials.statistics import Success
 
@@ -62,6 +61,20 @@ class Comparison:
         """Whether the difference is more than chance explains at the 5 % level."""
         return self.p <= ALPHA
 
+    @property
+    def verdict(self) -> str:
+        """What may be said, in a line."""
+        if self.decided:
+            better = self.first if self.difference > 0 else self.second
+            return f"{better} is better (p = {self.p:.2g})"
+        if self.needed is None:
+            return f"no difference is told (p = {self.p:.2g}), and none to be expected"
+        more = "trial" if self.needed == 1 else "trials"
+        return f"no difference is told (p = {self.p:.2g}); {self.needed} more {more} of each might, if the rates hold"
+
+    def __str__(self) -> str:
+        return f"{self.first} and {self.second}: {self.verdict}"
+
     def as_json(self) -> dict[str, Any]:
         """Plain values for a file."""
         return {**asdict(self), "decided": self.decided}
@@ -106,12 +119,14 @@ def _compare(first: str, second: str, named: dict[str, dict[int, bool]], sequent
 
 def paired_p(pairs: Pairs) -> float:
     """McNemar's exact test, two-sided."""
-    differing = pairs.only_first + pairs.only_second
-    return float(stats.binomtest(pairs.only_first, differing).pvalue) if differing else 1.0
+    fewer, differing = min(pairs.only_first, pairs.only_second), pairs.only_first + pairs.only_second
+    return min(1.0, 2.0 * sum(math.comb(differing, k) for k in range(fewer + 1)) / 2**differing)
 
 
 def unpaired_p(first: Success, second: Success) -> float:
     """Boschloo's exact test, two-sided: as strict as Fisher's, and finds more. Source: Boschloo 1970."""
+    from scipy import stats  # a second to import: only for those who need it
+
     if not first.n or not second.n:
         return 1.0
     table = [[first.k, second.k], [first.n - first.k, second.n - second.k]]
@@ -137,6 +152,8 @@ def power(pairs: int, share_first: float, share_second: float) -> float:
       share_first: of pairs in which only the first policy succeeds.
       share_second: of pairs in which only the second does.
     """
+    from scipy import stats
+
     differing = np.arange(pairs + 1)
     share = share_first + share_second
     if share == 0.0:
@@ -170,7 +187,8 @@ def evidence(only_first: int, only_second: int) -> float:
     the chance that it *ever* reaches 20 is at most 1/20. Source: Ville 1939; Robbins 1970.
     """
     n = only_first + only_second
-    return math.exp(n * math.log(2) + float(special.betaln(only_first + 1, only_second + 1)))
+    log_beta = math.lgamma(only_first + 1) + math.lgamma(only_second + 1) - math.lgamma(n + 2)
+    return math.exp(n * math.log(2) + log_beta)
 
 
 def sequential_p(pairs: Sequence[tuple[bool, bool]]) -> float:
