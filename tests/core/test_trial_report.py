@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from resip.trials import records, report, video
 from resip.trials.records import RecordError
-from trial_bags import outcome, write_trials
+from trial_bags import compared_outcomes, outcome, write_trials
 
 STAGES = [
     {"name": "place the top", "start_s": 0.0, "end_s": 3.0},
@@ -89,6 +89,62 @@ class TestRecords:
         (directory / records.SET_FILE).write_text('{"trials": []}')
         with pytest.raises(RecordError, match=r"trials\.json is not a file of trials: 'settings'"):
             records.read_set(directory)
+
+
+class TestEvaluation:
+    """A set in which two policies take turns."""
+
+    @pytest.fixture
+    def write(self, tmp_path):
+        def write_set(successes, **settings):
+            return write_trials(tmp_path / "ab", compared_outcomes(successes), policy="a=x,b=y", **settings)
+
+        return write_set
+
+    def test_each_policy_has_its_own_figures(self, write):
+        trials = write([(True, False)] * 7 + [(False, True)])
+        assert {name: (figure.k, figure.n) for name, figure in trials.successes.items()} == {"a": (7, 8), "b": (1, 8)}
+        assert {mark: figure.k for mark, figure in trials.reached["b"].items()} == {
+            "corner": 8,
+            "grasp": 8,
+            "insert": 1,
+            "screw": 1,
+            "complete": 1,
+        }
+
+    def test_they_are_compared_start_by_start(self, write, tmp_path):
+        trials = write([(True, False)] * 7 + [(False, True)])
+        summary = json.loads((tmp_path / "ab" / records.SET_FILE).read_text())
+        assert summary["comparisons"][0]["pairs"] == {"n": 8, "only_first": 7, "only_second": 1}
+        assert summary["policies"]["a"]["complete"]["k"] == 7
+        assert not trials.comparisons[0].decided
+
+    def test_it_goes_on_in_the_order_it_began_in(self, write, tmp_path):
+        whole = write([(True, True)] * 5)
+        cut = records.resume(tmp_path / "ab", replace(whole.settings, n=7))
+        assert cut.left == whole.settings.slots()[10:] + replace(whole.settings, n=7).slots()[10:]
+
+    def test_it_may_stop_when_the_policies_are_told_apart(self, write):
+        assert not write([(True, False)] * 7, stop_early=True).decided
+        decided = write([(True, False)] * 8, stop_early=True)
+        assert decided.decided
+        assert replace(decided, settings=replace(decided.settings, n=50)).finished
+        assert not write([(True, False)] * 8).decided
+
+    def test_the_page_tells_who_is_who_how_far_they_got_and_which_is_better(self, write, tmp_path):
+        write([(True, False)] * 8)
+        page = report.write_report([tmp_path / "ab"]).read_text()
+        assert "2 policies from 8 common starts, blind" in page
+        assert "a is better (p = 0.0078)" in page
+        assert page.count("<title>grasp to no insert: 8</title>") == 1
+        assert page.count("<title>screw to complete: 8</title>") == 1
+
+    def test_policies_of_several_sets_are_compared_by_their_starts(self, write, tmp_path):
+        write([(True, False)] * 3)
+        write_trials(tmp_path / "other", [outcome(i, duration_s=0.0) for i in range(3)])
+        page = report.write_report([tmp_path / "ab", tmp_path / "other"], tmp_path / "all.html").read_text()
+        assert "ab: a, other" in page
+        assert "p values are Holm&#39;s, for 3 comparisons" in page or "p values are Holm's, for 3 comparisons" in page
 
 
 class TestPage:

@@ -24,7 +24,7 @@ _MOST_PAIRS: Final = 5000  # more than anybody runs
 
 PAIRED: Final = "McNemar's exact test on pairs of trials from the same start"
 UNPAIRED: Final = "Boschloo's exact test on the counts, for the starts differ"
-SEQUENTIAL: Final = "sequential test on pairs of trials from the same start, valid whenever one stops"
+SEQUENTIAL: Final = "Sequential test on pairs of trials from the same start, valid whenever one stops"
 
 
 @dataclass(frozen=True)
