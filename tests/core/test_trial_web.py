@@ -104,7 +104,7 @@ def test_a_long_word_is_refused_unread(ask, trials):
 
 
 def test_every_server_has_a_token_of_its_own_and_binds_to_this_machine(server, trials):
-    other = OperatorServer(trials, "one_leg", {}, {}, port=0)
+    other = OperatorServer(trials, "one_leg", operator.keys("one_leg"), operator.HELP, port=0)
     try:
         assert urlsplit(other.url).query != urlsplit(server.url).query
         assert urlsplit(server.url).hostname == "127.0.0.1"
