@@ -28,7 +28,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
-        (f"share/{PACKAGE}/config", glob("config/*.yaml")),
+        (f"share/{PACKAGE}/config", glob("config/*.yaml") + glob("config/*.json")),
     ],
     package_data={PACKAGE: ["**/*.j2"]},
     install_requires=[
@@ -53,6 +53,8 @@ setup(
         # rclpy and DDS for machines without a ROS installation
         "ros": ["ros-kilted-rclpy", "ros-kilted-rmw-fastrtps-cpp", "ros-kilted-common-interfaces"],
         "realsense": ["pyrealsense2>=2.55"],
+        # for `resip bag to-rerun`; half a gigabyte
+        "rerun": ["rerun-sdk>=0.30"],
         "dev": [
             "basedpyright",
             "colcon-common-extensions",

@@ -150,6 +150,22 @@ class BagCheck:
         bag_check(self.bag, self.json)
 
 
+@dataclass(frozen=True)
+class BagToRerun:
+    """Write a recording as a Rerun file: cameras, poses, joints and statuses on one time line."""
+
+    bag: Positional[Path]
+    """Folder of the bag."""
+    out: Path
+    """The .rrd file."""
+
+    def run(self) -> None:
+        """Write it and tell how it is opened."""
+        from resip.recording.rerun import bag_to_rerun
+
+        bag_to_rerun(self.bag, self.out)
+
+
 COMMANDS: Final[dict[str, type[Command]]] = {
     "doctor": Doctor,
     "up": Up,
@@ -157,6 +173,7 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "report": Report,
     "bag info": BagInfo,
     "bag check": BagCheck,
+    "bag to-rerun": BagToRerun,
 }
 
 
