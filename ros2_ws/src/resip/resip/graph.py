@@ -20,9 +20,9 @@ from resip.policy.replay import REPLAY_PREFIX
 from resip.polymetis.client import ARM_PORT, GRIPPER_PORT
 from resip.teleop.profile import PROFILES_OF
 from resip.teleop.terminal import own_terminal
-from resip.trials.evaluation import TIME_LIMIT_S, Order, format_policies, parse_policies, read_protocol
+from resip.trials.evaluation import TIME_LIMITS_S, Order, format_policies, parse_policies, read_protocol
 
-TASKS: Final = ("one_leg",)
+TASKS: Final = tuple(TIME_LIMITS_S)
 #: A graph with an operator in the policy's place, for any of the tasks.
 TELEOP: Final = "teleop"
 #: The graph of the task that a protocol file names, with its policies and trials.
@@ -76,9 +76,9 @@ class GraphArguments:
     page_port: Annotated[int, Doc("Port of the page for an operator who judges; 0: any free one, -1: no page.")] = 8100
     record: Annotated[str, Doc("Folder that the trials and their bags go to.")] = DEFAULT_RECORD
     record_raw: Annotated[bool, Doc("Record uncompressed images as well (55 MB/s from two RealSenses).")] = False
-    time_limit_s: Annotated[float, Doc("Longest trial, in s of ROS time (teleop: as long as the operator likes).")] = (
-        TIME_LIMIT_S
-    )
+    time_limit_s: Annotated[
+        float, Doc("Longest trial, in s of ROS time; 0: the task's own (teleop: as long as the operator likes).")
+    ] = 0.0
     headless: Annotated[bool, Doc("Simulated cell without cameras and without GL: for replays only.")] = False
     seed: Annotated[int, Doc("Seed of the first trial; each further trial has the next one.")] = 0
     randomness: Annotated[str, Doc("How far the simulated starts are spread.")] = "low"
@@ -159,7 +159,7 @@ def graph(arguments: GraphArguments) -> list[NodeSpec]:
 
 
 def resolve(arguments: GraphArguments) -> GraphArguments:
-    """Arguments with what their protocol file says; without one as they are.
+    """Arguments with what their protocol file says, and with the task's own time limit where none is given.
 
     Raises:
       ResipError: the file is missing or wrong, or an argument says what is the file's to say.
@@ -167,7 +167,8 @@ def resolve(arguments: GraphArguments) -> GraphArguments:
     if not arguments.protocol:
         if arguments.task == EVALUATE:
             raise ResipError(f"evaluate needs protocol: {argument_help()['protocol']}")
-        return arguments
+        own_s = TIME_LIMITS_S.get(arguments.task, 0.0)
+        return dataclasses.replace(arguments, time_limit_s=arguments.time_limit_s or own_s)
     path = Path(arguments.protocol)
     protocol = read_protocol(path)
     told = {
@@ -176,7 +177,7 @@ def resolve(arguments: GraphArguments) -> GraphArguments:
         "trials": protocol.n,
         "seed": protocol.seed,
         "randomness": protocol.randomness,
-        "time_limit_s": protocol.time_limit_s,
+        "time_limit_s": protocol.time_limit_s or TIME_LIMITS_S.get(protocol.task, 0.0),
         "order": protocol.order,
         "stop_early": protocol.stop_early,
         "starts": protocol.starts,

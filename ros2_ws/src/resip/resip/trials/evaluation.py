@@ -10,7 +10,7 @@ A protocol file says it once for all who take part::
       shipped: models/one_leg
       mine: models/mine
     n: 10                   # trials of each
-    # with their defaults: seed 0, randomness low, time_limit_s 70, order blind, stop_early false, starts none
+    # with their defaults: seed 0, randomness low, time_limit_s the task's, order blind, stop_early false, no starts
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, get_args, get_type_hints
 
 import numpy as np
@@ -28,8 +29,10 @@ from resip.errors import ResipError, check_name
 Order = Literal["blind", "listed"]
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 
-#: The task's own time limit where none is given: the reference's number of 10 Hz steps (s of ROS time).
-TIME_LIMIT_S: Final = 70.0
+#: Each task's own time limit: the reference's number of 10 Hz steps (s of ROS time).
+TIME_LIMITS_S: Final[Mapping[str, float]] = MappingProxyType(
+    {"one_leg": 70.0, "round_table": 100.0, "lamp": 100.0, "peg_hole": 20.0}
+)
 
 
 class ProtocolError(ResipError):
@@ -56,7 +59,8 @@ class Protocol:
     n: int
     seed: int = 0
     randomness: str = "low"
-    time_limit_s: float = TIME_LIMIT_S
+    time_limit_s: float = 0.0
+    """0: the task's own."""
     order: Order = "blind"
     stop_early: bool = False
     starts: str = ""

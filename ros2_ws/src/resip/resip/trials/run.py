@@ -75,6 +75,7 @@ def _summary(trials: TrialSet) -> list[str]:
 
 def settings_of(arguments: GraphArguments) -> Settings:
     """What the trial node writes down of the graph's arguments."""
+    arguments = resolve(arguments)
     return Settings(
         task=arguments.task,
         robot=arguments.robot,
