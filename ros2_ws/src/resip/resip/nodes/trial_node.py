@@ -90,17 +90,7 @@ class TrialNode(runtime.ResipNode):
 
     def __init__(self, operator_judges: bool = False) -> None:
         super().__init__("trial_node")
-        self._settings = Settings(
-            task=self.parameter("task", "one_leg", "Task, for the record and the stages shown"),
-            robot=self.choice("robot", "sim", "Where the trials run", ("sim", "polymetis")),
-            policy=self.parameter("policy", "models/one_leg", "Policies, see resip.trials.evaluation.parse_policies"),
-            randomness=self.parameter("randomness", "low", "How far the cell's starts are spread"),
-            n=self.parameter("n", 1, "Trials of each policy", (1, 10_000)),
-            seed=self.parameter("seed", 0, "Seed of the first start; each next one has the next", (0, 2**31 - 1)),
-            time_limit_s=self.parameter("time_limit_s", 70.0, "Longest trial (s of ROS time)", (1.0, 3600.0)),
-            order=cast("Order", self.choice("order", "blind", "Whose turn it is at each start", ORDERS)),
-            stop_early=self.parameter("stop_early", False, "Stop as soon as two policies are told apart"),
-        )
+        self._settings = self._declare_settings()
         self._directory = Path(self.parameter("out_dir", "trials", "Directory of the set of trials"))
         self._operator_name = self.parameter("operator", "", "Who lays the parts out, judges, or moves the robot")
         raw_images = self.parameter("record_raw", False, "Record uncompressed images as well")
@@ -120,12 +110,6 @@ class TrialNode(runtime.ResipNode):
         self._set = records.resume(self._directory, self._settings)
         earlier = self.parameter("starts", "", "Folder of an earlier set whose starts are to be laid out again")
         self._starts = Starts(self._directory, Path(earlier) if earlier else None)
-        self._desk = Desk(
-            self._settings.task,
-            self._picture,
-            self.parameter("terminal", "", "Terminal with the operator's keys, such as /dev/pts/3; empty: none"),
-            self.parameter("page_port", -1, "Port of the operator's page; 0: any free one, -1: no page", (-1, 65535)),
-        )
         self._recorder = Recorder(self.now_ns, raw_images)
         self._triggers = {action: self.create_client(Trigger, name) for action, name in _SERVICES.items()}
         self._setters = {
@@ -136,14 +120,34 @@ class TrialNode(runtime.ResipNode):
         self._calibration: dict[str, dict[str, Any]] = {}
         self._stage: str | None = None
         self._line = StatusLine()
-        for text in self._desk.invitation:
-            self._line.say(text)
         self._trial: Trial | None = None
         self._next_trial()
+        self._desk = self._open_desk()
         self._subscribe()
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)  # a trial must end where ROS time stands still
         self.create_timer(_STEP_PERIOD_S, self._step, clock=self._wall)
         self.create_timer(_STATUS_PERIOD_S, self._show, clock=self._wall)
+
+    def _declare_settings(self) -> Settings:
+        return Settings(
+            task=self.parameter("task", "one_leg", "Task, for the record and the stages shown"),
+            robot=self.choice("robot", "sim", "Where the trials run", ("sim", "polymetis")),
+            policy=self.parameter("policy", "models/one_leg", "Policies, see resip.trials.evaluation.parse_policies"),
+            randomness=self.parameter("randomness", "low", "How far the cell's starts are spread"),
+            n=self.parameter("n", 1, "Trials of each policy", (1, 10_000)),
+            seed=self.parameter("seed", 0, "Seed of the first start; each next one has the next", (0, 2**31 - 1)),
+            time_limit_s=self.parameter("time_limit_s", 70.0, "Longest trial (s of ROS time)", (1.0, 3600.0)),
+            order=cast("Order", self.choice("order", "blind", "Whose turn it is at each start", ORDERS)),
+            stop_early=self.parameter("stop_early", False, "Stop as soon as two policies are told apart"),
+        )
+
+    def _open_desk(self) -> Desk:
+        terminal = self.parameter("terminal", "", "Terminal with the operator's keys, such as /dev/pts/3; empty: none")
+        port = self.parameter("page_port", -1, "Port of the operator's page; 0: any free one, -1: no page", (-1, 65535))
+        desk = Desk(self._settings.task, self._picture, terminal, port)
+        for text in desk.invitation:
+            self._line.say(text)
+        return desk
 
     def close(self) -> None:
         """End a running trial as interrupted; what was recorded of it stays."""
@@ -414,7 +418,7 @@ class TrialNode(runtime.ResipNode):
         # these are silent until the robot is armed, but the recorder must be there when they begin
         missing += [name for topic, name in _COMMANDS.items() if not self._recorder.hears(topic)]
         if not self._operator.begun:
-            missing.append(f"the operator's call of {topics.TRIAL_BEGIN}")
+            missing.append(f"the operator to begin ({topics.TRIAL_BEGIN})")
         return tuple(missing)
 
     def _cells_verdict(self) -> Verdict | None:
