@@ -21,12 +21,13 @@ RTF = 2.0
 
 
 class FakeGraph(runtime.ResipNode):
-    """Parameters: what happens 1.5 s (ROS time) after the policy started."""
+    """Parameters: what happens when (ROS time since the policy started)."""
 
     def __init__(self):
         super().__init__("sim_cell")
         outcomes = ("success", "success then failed", "first policy succeeds", "fault", "none")
         self.verdict = self.choice("verdict", "success", "How trials end", outcomes)
+        self.run_steps = round(self.parameter("run_s", 1.5, "How long trials run") * 1e9) // STEP_NS
         self.silent = self.parameter("silent", "", "Topic that says nothing")
         self.declare_parameter("seed", 0)
         self.declare_parameter("randomness", "low")
@@ -104,7 +105,7 @@ class FakeGraph(runtime.ResipNode):
             target = messages.pose_stamped(panda.ee_pose(panda.RESET_RAD), now)
             self.publish(topics.TARGET_POSE, target, runtime.COMMAND_QOS)
             self.publish(topics.TARGET_GRIPPER, messages.joint_state(["gripper"], [1.0], now), runtime.COMMAND_QOS)
-        over = since is not None and since > 150
+        over = since is not None and since > self.run_steps
         fails = (self.verdict == "success then failed" and self.resets == 2) or (
             self.verdict == "first policy succeeds" and self.chosen == 1
         )
