@@ -326,11 +326,21 @@ class TrialNode(runtime.ResipNode):
     # ---- what the operator says ----
 
     def _listen(self, word: str) -> str:
-        """Take in a word from the desk or a service.
+        """Take in a word from the desk or a service, and say what came of it.
 
         Raises:
           ResipError: it does not fit the moment.
         """
+        try:
+            answer = self._take_in(word)
+        except ResipError as error:
+            self._line.say(str(error))
+            raise
+        self._line.say(answer)
+        self._show()
+        return answer
+
+    def _take_in(self, word: str) -> str:
         trial = self._trial
         if trial is None:
             raise operator.OperatorError("no trial is running")
@@ -343,7 +353,6 @@ class TrialNode(runtime.ResipNode):
         else:
             values = {"trial": self._slot.index, "word": word}
             self.publish_status(topics.TRIAL_STATUS, runtime.OK, answer, values)
-        self._show()
         return answer
 
     def _on_word(self, word: str) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
