@@ -104,6 +104,10 @@ class TestReport:
             0,
         )
 
+    def test_half_a_pair_at_the_end_is_left_out(self):
+        (found,) = comparison.compare({"a": dict.fromkeys(range(7), True), "b": dict.fromkeys(range(6), False)})
+        assert (found.test, found.pairs) == (comparison.PAIRED, Pairs(6, 6, 0))
+
     def test_other_starts_are_compared_by_their_counts(self):
         a, b = dict.fromkeys(range(10), True), {s: s % 2 == 0 for s in range(100, 110)}
         (found,) = comparison.compare({"a": a, "b": b})

@@ -131,6 +131,12 @@ class TestEvaluation:
         assert replace(decided, settings=replace(decided.settings, n=50)).finished
         assert not write([(True, False)] * 8).decided
 
+    def test_marks_that_nobody_judged_are_not_shown(self, tmp_path):
+        done = write_trials(tmp_path / "set", [outcome(0, duration_s=0.0, reached={"complete": 3.0})])
+        assert done.marks == ("complete",)
+        judged = replace(done, outcomes=(outcome(0, "failure", duration_s=0.0, judge="operator"),))
+        assert judged.marks == ("corner", "grasp", "insert", "screw", "complete")
+
     def test_the_page_tells_who_is_who_how_far_they_got_and_which_is_better(self, write, tmp_path):
         write([(True, False)] * 8)
         page = report.write_report([tmp_path / "ab"]).read_text()

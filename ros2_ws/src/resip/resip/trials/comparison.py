@@ -100,7 +100,7 @@ def _compare(first: str, second: str, named: dict[str, dict[int, bool]], sequent
     common = [start for start in one if start in other]
     rates = [sum(trials.values()) / len(trials) if trials else 0.0 for trials in (one, other)]
     difference = rates[0] - rates[1]
-    if common and len(common) == len(one) == len(other):
+    if common and max(len(one), len(other)) - len(common) <= 1:  # a set that was cut off may lack half a pair
         both = [(one[start], other[start]) for start in common]
         pairs = Pairs.of(both)
         p, test = (sequential_p(both), SEQUENTIAL) if sequential else (paired_p(pairs), PAIRED)

@@ -150,9 +150,9 @@ class TrialSet:
 
     @property
     def marks(self) -> tuple[str, ...]:
-        """Marks that the trials were judged by."""
-        known = MARKS.get(self.settings.task, (COMPLETE,))
-        return known if any(outcome.reached for outcome in self.outcomes) else (COMPLETE,)
+        """Marks that the trials were judged by: a cell may only tell what is complete."""
+        told = any(outcome.judge == "operator" or set(outcome.reached) - {COMPLETE} for outcome in self.outcomes)
+        return MARKS.get(self.settings.task, (COMPLETE,)) if told else (COMPLETE,)
 
     @property
     def comparisons(self) -> list[Comparison]:
