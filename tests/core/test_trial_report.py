@@ -65,6 +65,10 @@ class TestRecords:
         settings = replace(records.read_set(directory).settings, n=5)
         assert [slot.index for slot in records.resume(directory, settings).left] == [2, 3, 4]
 
+    def test_a_trial_that_was_killed_left_no_outcome_and_is_run_again(self, directory):
+        (records.trial_directory(directory, 0) / records.OUTCOME_FILE).unlink()
+        assert [slot.index for slot in records.resume(directory, records.read_set(directory).settings).left] == [0, 2]
+
     def test_a_set_is_not_resumed_with_other_settings(self, directory):
         settings = replace(records.read_set(directory).settings, randomness="med")
         with pytest.raises(RecordError, match="other settings: randomness was low, is med: name another one"):
