@@ -12,6 +12,8 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from resip import topics
@@ -168,9 +170,19 @@ class Observer:
 
     def call(self, service) -> Trigger.Response:
         """Call a service and wait for its answer."""
-        client = self.node.create_client(Trigger, service)
+        return self._ask(Trigger, service, Trigger.Request())
+
+    def set_parameter(self, node, name, number) -> None:
+        """Set a whole-numbered parameter of another node."""
+        value = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=number)
+        request = SetParameters.Request(parameters=[Parameter(name=name, value=value)])
+        (result,) = self._ask(SetParameters, f"{node}/set_parameters", request).results
+        assert result.successful, result.reason
+
+    def _ask(self, kind, service, request):
+        client = self.node.create_client(kind, service)
         self.wait_for(client.service_is_ready, f"service {service}")
-        future = client.call_async(Trigger.Request())
+        future = client.call_async(request)
         self.wait_for(future.done, f"answer of {service}")
         self.node.destroy_client(client)
         return future.result()

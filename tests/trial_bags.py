@@ -1,5 +1,6 @@
 """Makes a trial as the trial node leaves it, without ROS: a plausible bag, its outcome and the set's summary."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from resip.control import panda
 from resip.recording import definitions
 from resip.recording.writer import LOST_KEY, BagWriter, OfferedQos
 from resip.trials import records
+from resip.trials.evaluation import parse_policies, slots
 from resip.trials.records import Outcome, Settings, TrialSet
 
 MS = 1_000_000
@@ -145,14 +147,15 @@ def _put_status(bag, t, stamp):
     bag.put(topics.POLICY_STATUS, "diagnostic_msgs/msg/DiagnosticArray", status(stamp, **values), stamp)
 
 
-def write_trials(directory: Path, outcomes, duration_s=4.0):
+def write_trials(directory: Path, outcomes, duration_s=4.0, policy="models/one_leg", **settings):
     """Write a set whose trials all have the same bag."""
     for outcome in outcomes:
         records.write_outcome(directory, outcome)
         if outcome.duration_s > 0:
             write_bag(records.trial_directory(directory, outcome.index) / records.BAG_DIRECTORY, duration_s)
-    settings = Settings("one_leg", "sim", "models/one_leg", "low", len(outcomes), 0, 70.0)
-    trials = TrialSet(directory, settings, tuple(outcomes))
+    n = len(outcomes) // len(parse_policies(policy))
+    asked = Settings("one_leg", "sim", policy, "low", n, 0, 70.0, **settings)
+    trials = TrialSet(directory, asked, tuple(outcomes))
     records.write_set(trials)
     return trials
 
@@ -161,3 +164,21 @@ def outcome(index=0, result="success", reason="assembled", duration_s=4.0, **fie
     """A plausible outcome."""
     run_s = (START_S, START_S + duration_s)
     return Outcome(index, index, result, reason, run_s, wall_s=duration_s / 0.9, **fields)
+
+
+def compared_outcomes(successes, marks=("corner", "grasp"), duration_s=0.0):
+    """Outcomes of two policies, ``a`` and ``b``, in the order of a blind evaluation with seed 0.
+
+    Args:
+      successes: of each start, whether ``a`` and whether ``b`` succeeded.
+      marks: what failures reached.
+      duration_s: 0 leaves no bag.
+    """
+    found = []
+    for slot in slots(["a", "b"], len(successes), 0, "blind"):
+        success = successes[slot.start]["ab".index(slot.policy)]
+        reached = dict.fromkeys((*marks, *(("insert", "screw", "complete") if success else ())), 1.0)
+        words = ("success", "assembled") if success else ("failure", "time limit of 70 s")
+        one = outcome(slot.index, *words, duration_s, policy=slot.policy, reached=reached)
+        found.append(replace(one, seed=slot.start))
+    return found

@@ -71,6 +71,49 @@ def test_demonstrations_are_trials_that_an_operator_ends():
     assert spec.parameters.items() >= wanted.items()
 
 
+class TestEvaluation:
+    @pytest.fixture
+    def protocol(self, tmp_path):
+        """A protocol file of two policies."""
+        path = tmp_path / "ab.yaml"
+        path.write_text("task: one_leg\npolicies: {a: models/one_leg, b: models/mine}\nn: 4\nseed: 9\n")
+        return path
+
+    def test_a_protocol_says_what_the_nodes_do(self, protocol):
+        nodes = by_name(GraphArguments(task="evaluate", protocol=str(protocol), operator="ann"))
+        assert nodes["policy_node"].parameters["policy"] == "models/one_leg,models/mine"
+        assert nodes["sim_cell"].parameters["task"] == "one_leg"
+        wanted = {"policy": "a=models/one_leg,b=models/mine", "n": 4, "seed": 9, "order": "blind", "operator": "ann"}
+        assert nodes[graph.TRIAL_NODE].parameters.items() >= wanted.items()
+
+    def test_its_folder_has_its_name_so_that_the_same_command_goes_on(self, protocol):
+        arguments = graph.resolve(GraphArguments(task="evaluate", protocol=str(protocol)))
+        assert arguments.record == "trials/ab"
+        assert graph.resolve(dataclasses.replace(arguments, record="mine")).record == "mine"
+
+    def test_what_it_says_is_not_said_again(self, protocol):
+        with pytest.raises(ResipError, match="seed is 3 here and 9 in"):
+            graph.graph(GraphArguments(task="evaluate", protocol=str(protocol), seed=3))
+        with pytest.raises(ResipError, match="task is 'teleop' here"):
+            graph.graph(GraphArguments(task="teleop", protocol=str(protocol)))
+
+    def test_without_a_protocol_there_is_nothing_to_evaluate(self):
+        with pytest.raises(ResipError, match="evaluate needs protocol"):
+            graph.graph(GraphArguments(task="evaluate"))
+
+    def test_policies_can_be_given_without_a_file(self):
+        nodes = by_name(GraphArguments(policy="x=models/a,y=models/b", trials=2, stop_early=True))
+        assert nodes["policy_node"].parameters["policy"] == "models/a,models/b"
+        assert nodes[graph.TRIAL_NODE].parameters["stop_early"]
+
+    def test_an_operator_who_judges_has_a_page_and_keys(self):
+        simulated = by_name(GraphArguments(trials=1, judge="operator", terminal="/dev/pts/9"))
+        real = by_name(dataclasses.replace(ROBOT, trials=1, terminal="/dev/pts/9"))
+        for nodes in (simulated, real):
+            assert nodes[graph.TRIAL_NODE].parameters.items() >= {"page_port": 8100, "terminal": "/dev/pts/9"}.items()
+        assert "page_port" not in by_name(GraphArguments(trials=1))[graph.TRIAL_NODE].parameters
+
+
 def test_every_node_has_its_module():
     for arguments in (GraphArguments(trials=1), ROBOT, GraphArguments(task="teleop", trials=1)):
         for spec in graph.graph(arguments):
@@ -90,6 +133,8 @@ def test_a_robot_needs_its_address_and_its_cameras(missing):
         ({"trials": -1}, "trials"),
         ({"rtf": -0.5}, "rtf"),
         ({"headless": True}, "replay"),
+        ({"policy": "a=x,b=y"}, "take turns in trials"),
+        ({"stop_early": True, "trials": 5}, "stop_early compares two policies, got 1"),
         ({"task": "teleop", "policy": "models/one_leg"}, "no policy"),
         ({"task": "teleop", "profile": "keyboard"}, "choose from fine, wired, wireless"),
         ({"task": "teleop", "assembly": "lampp"}, "assembly"),

@@ -39,7 +39,7 @@ def test_only_names_of_the_graph_are_allowed(rights):
     for node, own in rights.items():
         for names in own.values():
             foreign = {name for name in names - NAMED - ROS_TOPICS - {"*"} if not name.startswith(f"/{node}/")}
-            assert foreign <= {"/sim_cell/set_parameters"}, node
+            assert foreign <= {"/sim_cell/set_parameters", "/policy_node/set_parameters"}, node
 
 
 def test_every_name_of_the_graph_has_somebody_who_may_give_it(rights):

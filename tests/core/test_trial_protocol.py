@@ -67,6 +67,11 @@ def test_on_the_robot_no_cell_is_reset():
     assert rehearsal.asked == GO
 
 
+def test_where_policies_take_turns_the_one_that_runs_is_chosen_first():
+    assert Rehearsal(Plan(chooses_policy=True)).until(Phase.RUN).asked == [Action.CHOOSE, *SETUP, *GO]
+    assert Rehearsal(Plan(chooses_policy=True, resets_cell=False)).until(Phase.RUN).asked == [Action.CHOOSE, *GO]
+
+
 def test_a_failed_assembly_is_the_policys_failure():
     rehearsal = Rehearsal().until(Phase.RUN)
     rehearsal.step(verdict=Verdict(False, "part left the table: leg4"))

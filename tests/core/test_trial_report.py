@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from resip.trials import records, report, video
 from resip.trials.records import RecordError
-from trial_bags import outcome, write_trials
+from trial_bags import compared_outcomes, outcome, write_trials
 
 STAGES = [
     {"name": "place the top", "start_s": 0.0, "end_s": 3.0},
@@ -63,15 +63,20 @@ class TestRecords:
 
     def test_a_resumed_set_runs_what_was_not_judged(self, directory):
         settings = replace(records.read_set(directory).settings, n=5)
-        assert records.unfinished(directory, settings) == [2, 3, 4]
+        assert [slot.index for slot in records.resume(directory, settings).left] == [2, 3, 4]
+
+    def test_a_trial_that_was_killed_left_no_outcome_and_is_run_again(self, directory):
+        (records.trial_directory(directory, 0) / records.OUTCOME_FILE).unlink()
+        assert [slot.index for slot in records.resume(directory, records.read_set(directory).settings).left] == [0, 2]
 
     def test_a_set_is_not_resumed_with_other_settings(self, directory):
         settings = replace(records.read_set(directory).settings, randomness="med")
         with pytest.raises(RecordError, match="other settings: randomness was low, is med: name another one"):
-            records.unfinished(directory, settings)
+            records.resume(directory, settings)
 
     def test_a_fresh_directory_has_everything_to_run(self, directory, tmp_path):
-        assert records.unfinished(tmp_path / "new", records.read_set(directory).settings) == [0, 1, 2]
+        fresh = records.resume(tmp_path / "new", records.read_set(directory).settings)
+        assert [slot.index for slot in fresh.left] == [0, 1, 2]
 
     def test_a_directory_without_trials_is_an_error_that_names_it(self, tmp_path):
         with pytest.raises(
@@ -88,6 +93,68 @@ class TestRecords:
         (directory / records.SET_FILE).write_text('{"trials": []}')
         with pytest.raises(RecordError, match=r"trials\.json is not a file of trials: 'settings'"):
             records.read_set(directory)
+
+
+class TestEvaluation:
+    """A set in which two policies take turns."""
+
+    @pytest.fixture
+    def write(self, tmp_path):
+        def write_set(successes, **settings):
+            return write_trials(tmp_path / "ab", compared_outcomes(successes), policy="a=x,b=y", **settings)
+
+        return write_set
+
+    def test_each_policy_has_its_own_figures(self, write):
+        trials = write([(True, False)] * 7 + [(False, True)])
+        assert {name: (figure.k, figure.n) for name, figure in trials.successes.items()} == {"a": (7, 8), "b": (1, 8)}
+        assert {mark: figure.k for mark, figure in trials.reached["b"].items()} == {
+            "corner": 8,
+            "grasp": 8,
+            "insert": 1,
+            "screw": 1,
+            "complete": 1,
+        }
+
+    def test_they_are_compared_start_by_start(self, write, tmp_path):
+        trials = write([(True, False)] * 7 + [(False, True)])
+        summary = json.loads((tmp_path / "ab" / records.SET_FILE).read_text())
+        assert summary["comparisons"][0]["pairs"] == {"n": 8, "only_first": 7, "only_second": 1}
+        assert summary["policies"]["a"]["complete"]["k"] == 7
+        assert not trials.comparisons[0].decided
+
+    def test_it_goes_on_in_the_order_it_began_in(self, write, tmp_path):
+        whole = write([(True, True)] * 5)
+        cut = records.resume(tmp_path / "ab", replace(whole.settings, n=7))
+        assert cut.left == whole.settings.slots()[10:] + replace(whole.settings, n=7).slots()[10:]
+
+    def test_it_may_stop_when_the_policies_are_told_apart(self, write):
+        assert not write([(True, False)] * 7, stop_early=True).decided
+        decided = write([(True, False)] * 8, stop_early=True)
+        assert decided.decided
+        assert replace(decided, settings=replace(decided.settings, n=50)).finished
+        assert not write([(True, False)] * 8).decided
+
+    def test_marks_that_nobody_judged_are_not_shown(self, tmp_path):
+        done = write_trials(tmp_path / "set", [outcome(0, duration_s=0.0, reached={"complete": 3.0})])
+        assert done.marks == ("complete",)
+        judged = replace(done, outcomes=(outcome(0, "failure", duration_s=0.0, judge="operator"),))
+        assert judged.marks == ("corner", "grasp", "insert", "screw", "complete")
+
+    def test_the_page_tells_who_is_who_how_far_they_got_and_which_is_better(self, write, tmp_path):
+        write([(True, False)] * 8)
+        page = report.write_report([tmp_path / "ab"]).read_text()
+        assert "2 policies from 8 common starts, blind" in page
+        assert "a is better (p = 0.0078)" in page
+        assert page.count("<title>grasp to no insert: 8</title>") == 1
+        assert page.count("<title>screw to complete: 8</title>") == 1
+
+    def test_policies_of_several_sets_are_compared_by_their_starts(self, write, tmp_path):
+        write([(True, False)] * 3)
+        write_trials(tmp_path / "other", [outcome(i, duration_s=0.0) for i in range(3)])
+        page = report.write_report([tmp_path / "ab", tmp_path / "other"], tmp_path / "all.html").read_text()
+        assert "ab: a, other" in page
+        assert "p values are Holm&#39;s, for 3 comparisons" in page or "p values are Holm's, for 3 comparisons" in page
 
 
 class TestPage:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from resip import process
@@ -9,7 +10,7 @@ from resip.errors import ResipError
 from resip.graph import GraphArguments
 from resip.trials import records, report, run
 from resip.trials.records import TrialSet
-from trial_bags import outcome
+from trial_bags import compared_outcomes, outcome
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def graph_runs(monkeypatch, tmp_path):
             directory = log_file.parent
             for one in outcomes:
                 records.write_outcome(directory, one)
-            settings = run.settings_of(arguments(directory, n=parameters["n"]))
+            settings = run.settings_of(arguments(directory, n=parameters["n"], policy=parameters["policy"]))
             records.write_set(TrialSet(directory, settings, tuple(outcomes)))
             return 0
 
@@ -40,8 +41,8 @@ def graph_runs(monkeypatch, tmp_path):
     return leave
 
 
-def arguments(directory, n=1):
-    return GraphArguments(task="one_leg", policy="models/one_leg", trials=n, record=str(directory))
+def arguments(directory, n=1, policy="models/one_leg"):
+    return GraphArguments(task="one_leg", policy=policy, trials=n, record=str(directory))
 
 
 def test_it_prints_the_outcome_and_the_report_and_writes_the_figures(graph_runs, tmp_path, capsys):
@@ -91,6 +92,33 @@ def test_the_trial_node_gets_the_settings_that_are_checked(graph_runs, tmp_path)
     run.run_trials(asked)
     settings = vars(run.settings_of(asked))
     assert {key: started[0][key] for key in settings} == settings
+
+
+def test_two_policies_are_told_apart_in_a_line(graph_runs, tmp_path, capsys):
+    graph_runs(*compared_outcomes([(True, False)] * 6))
+    run.run_trials(arguments(tmp_path / "set", n=6, policy="a=x,b=y"))
+    printed = capsys.readouterr().out
+    assert "a: 6/6 (100%" in printed
+    assert "b: 0/6 (0%" in printed
+    assert "a and b: a is better (p = 0.031)" in printed
+
+
+def test_a_blind_evaluation_is_not_told_of_before_its_end(graph_runs, tmp_path, capsys):
+    graph_runs(*compared_outcomes([(True, False)] * 6)[:7])
+    with pytest.raises(run.AbortedError, match=f"7 of 12 trials ran; the same command with --record {tmp_path}"):
+        run.run_trials(arguments(tmp_path / "set", n=6, policy="a=x,b=y"))
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "set" / "report.html").exists()
+
+
+def test_a_protocol_file_is_a_set_of_its_own(graph_runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ab.yaml").write_text("task: one_leg\npolicies: {a: x, b: y}\nn: 1\n")
+    started = graph_runs(*compared_outcomes([(True, False)]))
+    for _ in range(2):
+        page = run.run_trials(GraphArguments(task="evaluate", protocol="ab.yaml"))
+    assert len(started) == 1
+    assert page == Path("trials/ab/report.html")
 
 
 def test_no_trial_is_refused(tmp_path):

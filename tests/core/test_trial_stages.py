@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from resip.trials.stages import Stage, one_leg_stage, stages
+from resip.trials.stages import MARKS, Stage, one_leg_stage, reached, stages
 from trial_bags import part_poses
 
 
@@ -43,3 +43,29 @@ def test_a_flicker_of_less_than_half_a_second_is_no_stage():
 def test_a_task_without_a_rule_or_a_robot_without_part_poses_has_no_stages():
     assert stages("lamp", np.array([0.0]), np.zeros((1, 6, 7))) == []
     assert stages("one_leg", np.empty(0), np.empty((0, 0, 7))) == []
+
+
+def test_how_far_a_trial_got_is_told_with_its_times():
+    times = np.arange(0.0, 4.01, 0.1)
+    poses = np.array([part_poses(t, 4.0) for t in times])
+    marks = reached("one_leg", times, poses)
+    assert list(marks) == ["corner", "grasp", "insert"]  # the leg stands 4 mm over its seat: put in, not screwed
+    assert list(marks.values()) == pytest.approx([1.0, 2.0, 3.0], abs=0.11)
+    assert set(marks) < set(MARKS["one_leg"])
+
+
+def test_a_leg_at_its_seat_is_screwed():
+    seated = part_poses(3.9, 4.0)
+    seated[4, 2] -= 0.003
+    assert "screw" in reached("one_leg", np.array([0.0, 0.1]), np.array([seated, seated]))
+
+
+def test_what_holds_for_less_than_half_a_second_was_not_reached():
+    times = np.arange(0.0, 2.0, 0.1)
+    poses = np.array([part_poses(0.5, 4.0)] * len(times))
+    poses[8:11] = part_poses(2.5, 4.0)
+    assert reached("one_leg", times, poses) == {}
+
+
+def test_a_task_without_rules_is_not_told():
+    assert reached("lamp", np.array([0.0]), np.zeros((1, 6, 7))) == {}

@@ -7,6 +7,8 @@ Run as a program, so that it takes no time from the test's interpreter:
 import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseArray, PoseStamped, TwistStamped
+from rcl_interfaces.msg import SetParametersResult
+from rcl_interfaces.srv import SetParameters
 from resip import spaces, topics
 from resip.control import panda
 from resip.nodes import messages, runtime
@@ -19,16 +21,17 @@ RTF = 2.0
 
 
 class FakeGraph(runtime.ResipNode):
-    """Parameters: what happens 1.5 s (ROS time) after the policy started."""
+    """Parameters: what happens when (ROS time since the policy started)."""
 
     def __init__(self):
         super().__init__("sim_cell")
-        outcomes = ("success", "success then failed", "fault")
+        outcomes = ("success", "success then failed", "first policy succeeds", "fault", "none")
         self.verdict = self.choice("verdict", "success", "How trials end", outcomes)
+        self.run_steps = round(self.parameter("run_s", 1.5, "How long trials run") * 1e9) // STEP_NS
         self.silent = self.parameter("silent", "", "Topic that says nothing")
         self.declare_parameter("seed", 0)
         self.declare_parameter("randomness", "low")
-        self.step = self.resets = 0
+        self.step = self.resets = self.chosen = 0
         self.armed = self.running_since = None
         # publishers exist from the start, as the real nodes' do
         self.outs = {
@@ -38,6 +41,7 @@ class FakeGraph(runtime.ResipNode):
         }
         for name in (topics.CELL_RESET, topics.ARM, topics.DISARM, topics.POLICY_START, topics.POLICY_STOP):
             self.create_service(Trigger, name, self.answer(name))
+        self.create_service(SetParameters, "/policy_node/set_parameters", self.choose)
         self.create_timer(STEP_NS * 1e-9 / RTF, self.on_timer)
         self.frame = np.full((240, 320, 3), 90, np.uint8)
 
@@ -49,6 +53,11 @@ class FakeGraph(runtime.ResipNode):
             return response
 
         return on_request
+
+    def choose(self, request, response):
+        self.chosen = request.parameters[0].value.integer_value
+        response.results = [SetParametersResult(successful=True)]
+        return response
 
     def apply(self, name):
         if name == topics.ARM:
@@ -96,16 +105,18 @@ class FakeGraph(runtime.ResipNode):
             target = messages.pose_stamped(panda.ee_pose(panda.RESET_RAD), now)
             self.publish(topics.TARGET_POSE, target, runtime.COMMAND_QOS)
             self.publish(topics.TARGET_GRIPPER, messages.joint_state(["gripper"], [1.0], now), runtime.COMMAND_QOS)
-        over = since is not None and since > 150
-        fails = self.verdict == "success then failed" and self.resets == 2
+        over = since is not None and since > self.run_steps
+        fails = (self.verdict == "success then failed" and self.resets == 2) or (
+            self.verdict == "first policy succeeds" and self.chosen == 1
+        )
         values = {
-            "success": over and self.verdict.startswith("success") and not fails,
+            "success": over and "succe" in self.verdict and not fails,
             "failed": "part left the table: leg4" if over and fails else "",
         }
         self.say(topics.CELL_STATUS, now, "sim_cell", runtime.OK, "running", values)
         fault = over and self.verdict == "fault"
         level, word = (runtime.ERROR, "the action is not finite") if fault else (runtime.OK, "running")
-        policy = {"model_sha256": "ab" * 32, "inference_ms": 25.0}
+        policy = {"model_sha256": ("ab", "cd")[self.chosen] * 32, "inference_ms": 25.0}
         self.say(topics.POLICY_STATUS, now, "policy_node", level, word, policy)
         self.say(topics.ROBOT_STATUS, now, "franka_bridge_node", runtime.OK, "armed", {})
         self.say(topics.IK_STATUS, now, "diff_ik_node", runtime.OK, "moving", {})

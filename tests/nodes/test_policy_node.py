@@ -238,3 +238,19 @@ def test_an_altered_model_is_refused_in_one_line(policy_node, model, tmp_path):
     assert program.popen.wait(60) == 1
     assert len(program.log.strip().splitlines()) == 1
     assert str(altered / artefact.MODULE_FILE) in program.log
+
+
+def test_policies_take_turns_and_say_which_one_runs(policy_node, surroundings, model, tmp_path):
+    home = panda.ee_pose(panda.RESET_RAD)
+    save_actions(tmp_path / "a.npz", np.array([spaces.pack_action(home.position, home.matrix, 1.0)] * 200))
+    recording = f"replay:{tmp_path / 'a.npz'}"
+    policy_node(f"{model},{recording}")
+    surroundings.pass_time_until(phase="idle")
+    for number, name in ((1, recording), (0, str(model))):
+        surroundings.set_parameter("/policy_node", "chosen", number)
+        assert surroundings.call(topics.POLICY_START).success
+        surroundings.pass_time_until(phase="running", model=name)
+        assert surroundings.call(topics.POLICY_STOP).success
+    surroundings.set_parameter("/policy_node", "chosen", 2)
+    refused = surroundings.call(topics.POLICY_START)
+    assert (refused.success, refused.message) == (False, "there is no policy 2: choose from 0 to 1")

@@ -6,12 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from resip import topics
 from resip.recording.check import inspect
 from resip.recording.reader import Bag
+from resip.recording.story import read_story
 from resip.trials import records
 
 FAKE_GRAPH = Path(__file__).with_name("fake_graph.py")
@@ -53,15 +57,14 @@ def trials(start, tmp_path):
 
     graphs = []
 
-    def start_trials(n=1, ready_timeout_s=30.0, **graph):
+    def start_trials(n=1, ready_timeout_s=30.0, own=None, **graph):
         for earlier in graphs:
             earlier.send_signal(signal.SIGINT)
             earlier.communicate(timeout=10)
         graphs.append(start([str(FAKE_GRAPH)], **graph))
-        own = {"n": n, "time_limit_s": 20.0, "ready_timeout_s": ready_timeout_s}
-        return start(
-            ["-m", "resip.nodes.trial_node"], use_sim_time="true", out_dir=tmp_path / "set", policy="models/p", **own
-        )
+        parameters = {"n": n, "time_limit_s": 20.0, "ready_timeout_s": ready_timeout_s, "policy": "models/p"}
+        parameters |= {"use_sim_time": "true", "out_dir": tmp_path / "set"} | (own or {})
+        return start(["-m", "resip.nodes.trial_node"], **parameters)
 
     return start_trials
 
@@ -118,6 +121,83 @@ def test_a_camera_that_is_silent_is_named_and_nothing_is_armed(trials, tmp_path)
     assert status == 1
     assert "aborted, still missing after 3 s: wrist camera" in output
     assert not (tmp_path / "set" / "trial_000" / "bag").exists()
+
+
+def test_policies_take_turns_by_chance_and_unnamed(trials, tmp_path):
+    own = {"policy": "good=models/p,bad=models/q", "operator": "ann", "seed": 6}
+    status, output = finish(trials(n=3, verdict="first policy succeeds", run_s=0.3, own=own))
+
+    assert status == 0, output
+    done = read(tmp_path)
+    assert done.finished
+    assert [(o.policy, o.seed) for o in done.outcomes] == [(s.policy, 6 + s.start) for s in done.settings.slots()]
+    assert {o.policy for o in done.outcomes[::2]} == {"good", "bad"}  # each goes first at times
+    assert all(o.success == (o.policy == "good") for o in done.outcomes)
+    assert {o.model["model_sha256"][:2] for o in done.outcomes if o.policy == "good"} == {"ab"}
+    assert {o.model["model_sha256"][:2] for o in done.outcomes if o.policy == "bad"} == {"cd"}
+    assert "good" not in output
+    assert "bad" not in output
+
+    told = read_story(Bag(tmp_path / "set" / "trial_000"))
+    assert (told.source, told.operator, told.policy["name"]) == ("policy", "ann", done.outcomes[0].policy)
+    assert {"resip", "python", "numpy"} <= told.versions.keys()
+    assert (tmp_path / "set" / "starts" / "002_front.jpg").is_file()
+
+
+def test_an_operator_judges_on_the_page_and_takes_a_trial_back(trials, tmp_path):
+    popen = trials(verdict="none", own={"judge": "operator", "page_port": 0})
+    page = OperatorsPage(popen)
+
+    page.wait_for(lambda state: "begin" in state["sayable"] and "operator" in state["phase"])
+    assert page.ask("/wanted/front") is None
+    page.say("begin")
+    page.wait_for(lambda state: state["running"])
+    assert page.ask("/live/wrist")[:2] == b"\xff\xd8"  # a JPEG
+    page.say("corner")
+    page.say("abort")
+    page.wait_for(lambda state: "begin" in state["sayable"] and not state["marks"])
+    page.say("begin")
+    page.wait_for(lambda state: state["running"])
+    for word in ("corner", "insert", "undo", "grasp", "failure"):
+        page.say(word)
+    status, output = finish(popen)
+
+    assert status == 0, output
+    (outcome,) = read(tmp_path).outcomes
+    assert (outcome.result, outcome.reason, outcome.judge) == ("failure", "judged by the operator", "operator")
+    assert list(outcome.reached) == ["corner", "grasp"]
+    aside = json.loads((tmp_path / "set" / "trial_000_aborted_1" / "outcome.json").read_text())
+    assert (aside["result"], aside["reason"]) == ("aborted", "aborted by the operator")
+    assert services_called(tmp_path)[-2:] == [topics.POLICY_STOP, topics.DISARM]
+
+
+class OperatorsPage:
+    """What the page's script does, over HTTP."""
+
+    def __init__(self, popen):
+        line = next(line for line in popen.stdout if "operator's page: " in line)
+        self.url = urlsplit(line.rpartition(" ")[2].strip())
+
+    def ask(self, path, word=None):
+        request = urllib.request.Request(
+            f"http://{self.url.netloc}{path}?{self.url.query}", None if word is None else word.encode()
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.read()
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return None
+            raise AssertionError(error.read()) from error
+
+    def say(self, word):
+        return json.loads(self.ask("/say", word))["message"]
+
+    def wait_for(self, condition):
+        deadline_s = time.monotonic() + 60.0
+        while not condition(state := {"sayable": [], "marks": {}} | json.loads(self.ask("/state"))):
+            assert time.monotonic() < deadline_s, state
+            time.sleep(0.05)
 
 
 def test_an_interrupted_trial_leaves_a_closed_bag_and_is_run_again_when_resumed(trials, tmp_path):

@@ -31,7 +31,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{PACKAGE}"]),
         (f"share/{PACKAGE}", ["package.xml"]),
         (f"share/{PACKAGE}/launch", glob("launch/*.launch.py")),
-        (f"share/{PACKAGE}/config", glob("config/*.yaml")),
+        (f"share/{PACKAGE}/config", glob("config/*.yaml") + glob("config/*.json")),
         (f"share/{PACKAGE}/policies", glob("policies/*.xml")),
     ],
     package_data={PACKAGE: ["**/*.j2", "**/*.xml"]},
@@ -47,6 +47,7 @@ setup(
         "rich>=13",
         "rosbags>=0.10",
         "ruamel.yaml>=0.18",
+        "scipy>=1.11",
         "torch>=2.1",
         "typing-extensions>=4.10",
         "tyro>=0.9",
@@ -56,6 +57,8 @@ setup(
         # rclpy and DDS for machines without a ROS installation
         "ros": ["ros-kilted-rclpy", "ros-kilted-rmw-fastrtps-cpp", "ros-kilted-common-interfaces"],
         "realsense": ["pyrealsense2>=2.55"],
+        # for `resip bag to-rerun`; half a gigabyte
+        "rerun": ["rerun-sdk>=0.30"],
         "dev": [
             "basedpyright",
             "colcon-common-extensions",

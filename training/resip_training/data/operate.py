@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from resip import spaces
 from resip.errors import check_name
 from resip.teleop.hidraw import open_spacemouse
-from resip.teleop.keyboard import HELP, Keyboard, own_terminal
+from resip.teleop.keyboard import HELP, Keyboard
 from resip.teleop.profile import PROFILES, PROFILES_OF, Profile
 from resip.teleop.source import Button, Motion, Source, SourceError
 from resip.teleop.spacemouse import SpaceMouse
 from resip.teleop.target import Target, TargetGenerator
+from resip.teleop.terminal import own_terminal
 from rich.console import Console
 
 from resip_training.data.collect import as_episode

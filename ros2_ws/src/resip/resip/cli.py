@@ -24,11 +24,11 @@ from tyro.conf import Positional
 
 import resip
 from resip.errors import ResipError, check_name
-from resip.graph import GRAPHS, TASKS, GraphArguments
+from resip.graph import EVALUATE, GRAPHS, TASKS, GraphArguments
 
 _INTERRUPTED: Final = 128 + 2  # the shells' convention: 128 + SIGINT
 _ENTRY_POINTS: Final = "resip.commands"
-_TASK_HELP: Final = f"Task: {', '.join(TASKS)}."
+_TASK_HELP: Final = f"Task, or evaluate with --protocol: {', '.join((*TASKS, EVALUATE))}."
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ class Doctor:
 
 @dataclass(frozen=True)
 class Up(GraphArguments):
-    """Start the graph of a task (or teleop), as `ros2 launch resip TASK.launch.py` does, until Ctrl-C."""
+    """Start the graph of a task (teleop, evaluate), as `ros2 launch resip TASK.launch.py` does, until Ctrl-C."""
 
-    task: Positional[Annotated[str, Doc(f"Task, or teleop: {', '.join(GRAPHS)}.")]] = field()
+    task: Positional[Annotated[str, Doc(f"Task, teleop or evaluate: {', '.join(GRAPHS)}.")]] = field()
 
     def run(self) -> int:
         """Run the graph; its exit status."""
@@ -90,7 +90,7 @@ class Trial(GraphArguments):
     """Run, judge and record trials of a task on the simulated cell or the robot, then write the report."""
 
     task: Positional[Annotated[str, Doc(_TASK_HELP)]] = field()
-    trials: Annotated[int, tyro.conf.arg(name="n"), Doc("Trials to run.")] = 1
+    trials: Annotated[int, tyro.conf.arg(name="n"), Doc("Trials of each policy.")] = 1
     json: Annotated[Path | None, Doc("Write the figures here as well.")] = None
 
     def run(self) -> None:
@@ -219,6 +219,22 @@ class Stop:
         print(ask(topics.STOP))
 
 
+@dataclass(frozen=True)
+class BagToRerun:
+    """Write a recording as a Rerun file: cameras, poses, joints and statuses on one time line."""
+
+    bag: Positional[Path]
+    """Folder of the bag."""
+    out: Path
+    """The .rrd file."""
+
+    def run(self) -> None:
+        """Write it and tell how it is opened."""
+        from resip.recording.rerun import bag_to_rerun
+
+        bag_to_rerun(self.bag, self.out)
+
+
 COMMANDS: Final[dict[str, type[Command]]] = {
     "doctor": Doctor,
     "up": Up,
@@ -230,6 +246,7 @@ COMMANDS: Final[dict[str, type[Command]]] = {
     "soak": Soak,
     "bag info": BagInfo,
     "bag check": BagCheck,
+    "bag to-rerun": BagToRerun,
 }
 
 

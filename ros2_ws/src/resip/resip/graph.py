@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 from typing_extensions import Doc
@@ -17,13 +18,16 @@ from resip import spaces
 from resip.errors import ResipError, UnknownNameError, check_name
 from resip.policy.replay import REPLAY_PREFIX
 from resip.polymetis.client import ARM_PORT, GRIPPER_PORT
-from resip.teleop.keyboard import own_terminal
 from resip.teleop.profile import PROFILES_OF
+from resip.teleop.terminal import own_terminal
+from resip.trials.evaluation import TIME_LIMITS_S, Order, format_policies, parse_policies, read_protocol
 
-TASKS: Final = ("one_leg",)
+TASKS: Final = tuple(TIME_LIMITS_S)
 #: A graph with an operator in the policy's place, for any of the tasks.
 TELEOP: Final = "teleop"
-GRAPHS: Final = (*TASKS, TELEOP)
+#: The graph of the task that a protocol file names, with its policies and trials.
+EVALUATE: Final = "evaluate"
+GRAPHS: Final = (*TASKS, TELEOP, EVALUATE)
 
 #: A busy machine may stop the simulated cell, and its answers, for a while; on the robot a second is an eternity.
 _SIM_PATIENCE: Final = {"stale_after_s": 5.0, "deadline_s": 5.0}
@@ -42,6 +46,9 @@ _CAMERA_PERIOD_S: Final = 1 / 30
 #: Nodes that keep the limits of the cell.
 _LIMITED: Final = ("franka_bridge_node", "supervisor_node", "diff_ik_node", "policy_node")
 
+#: Where trials go that are given no folder.
+DEFAULT_RECORD: Final = "trials"
+
 Parameter = bool | int | float | str
 
 
@@ -49,20 +56,36 @@ Parameter = bool | int | float | str
 class GraphArguments:
     """What a graph can be asked for; the same on the command line and in the launch files."""
 
-    task: Annotated[str, Doc(f"Task, or teleop: {', '.join(GRAPHS)}.")] = "one_leg"
+    task: Annotated[str, Doc(f"Task, teleop or evaluate: {', '.join(GRAPHS)}.")] = "one_leg"
     robot: Annotated[Literal["sim", "polymetis"], Doc("The simulated cell, or a Franka behind a Polymetis server.")] = (
         "sim"
     )
     robot_ip: Annotated[str, Doc("Address of the control PC (robot polymetis).")] = ""
     front_serial: Annotated[str, Doc("Serial number of the front RealSense (robot polymetis).")] = ""
     wrist_serial: Annotated[str, Doc("Serial number of the wrist RealSense (robot polymetis).")] = ""
-    policy: Annotated[str, Doc("Folder of an exported policy, or replay:PATH.npz; empty: models/TASK.")] = ""
-    trials: Annotated[int, Doc("Trials (teleop: demonstrations) to record before the graph ends; 0: none.")] = 0
-    record: Annotated[str, Doc("Folder that the trials and their bags go to.")] = "trials"
-    record_raw: Annotated[bool, Doc("Record uncompressed images as well (55 MB/s from two RealSenses).")] = False
-    time_limit_s: Annotated[float, Doc("Longest trial, in s of ROS time (teleop: as long as the operator likes).")] = (
-        70.0
+    policy: Annotated[
+        str,
+        Doc(
+            "Folder of an exported policy, or replay:PATH.npz; empty: models/TASK. Several take turns in the trials: "
+            "NAME=FOLDER,NAME=FOLDER."
+        ),
+    ] = ""
+    trials: Annotated[
+        int, Doc("Trials of each policy (teleop: demonstrations) to record before the graph ends; 0: none.")
+    ] = 0
+    protocol: Annotated[str, Doc("File that says which policies run how often, see docs/trials.md (evaluate).")] = ""
+    order: Annotated[Order, Doc("Whose turn it is at each start: by chance and unnamed, or as listed.")] = "blind"
+    stop_early: Annotated[bool, Doc("Stop as soon as two policies are told apart, see docs/trials.md.")] = False
+    judge: Annotated[Literal["cell", "operator"], Doc("Who judges in simulation; on the robot the operator does.")] = (
+        "cell"
     )
+    starts: Annotated[str, Doc("Folder of earlier trials whose starts are laid out again; empty: new starts.")] = ""
+    page_port: Annotated[int, Doc("Port of the page for an operator who judges; 0: any free one, -1: no page.")] = 8100
+    record: Annotated[str, Doc("Folder that the trials and their bags go to.")] = DEFAULT_RECORD
+    record_raw: Annotated[bool, Doc("Record uncompressed images as well (55 MB/s from two RealSenses).")] = False
+    time_limit_s: Annotated[
+        float, Doc("Longest trial, in s of ROS time; 0: the task's own (teleop: as long as the operator likes).")
+    ] = 0.0
     headless: Annotated[bool, Doc("Simulated cell without cameras and without GL: for replays only.")] = False
     seed: Annotated[int, Doc("Seed of the first trial; each further trial has the next one.")] = 0
     randomness: Annotated[str, Doc("How far the simulated starts are spread.")] = "low"
@@ -83,8 +106,8 @@ class GraphArguments:
     ] = "profile"
     deadman: Annotated[Literal["motion", "button"], Doc("What lets the robot move (teleop).")] = "motion"
     device: Annotated[str, Doc("Hidraw file of the SpaceMouse; empty: the first one found (teleop).")] = ""
-    terminal: Annotated[str, Doc("Terminal of the keyboard; empty: this one (teleop).")] = ""
-    operator: Annotated[str, Doc("Who moves the robot, for the record (teleop).")] = ""
+    terminal: Annotated[str, Doc("Terminal of the operator's keys; empty: this one.")] = ""
+    operator: Annotated[str, Doc("Who moves the robot or judges, for the record.")] = ""
     limits: Annotated[str, Doc("Limits file of the cell; empty: those of the simulated cell.")] = ""
     params_file: Annotated[str, Doc("ROS parameter file whose values go before those of the graph.")] = ""
 
@@ -94,6 +117,11 @@ class GraphArguments:
         if self.task == TELEOP:
             return f"{TELEOP}:{self.source}"
         return self.policy or f"models/{self.task}"
+
+    @property
+    def operator_judges(self) -> bool:
+        """Whether a person says how trials end."""
+        return self.judge == "operator" or self.robot != "sim"
 
     @property
     def cell_task(self) -> str:
@@ -132,6 +160,7 @@ def graph(arguments: GraphArguments) -> list[NodeSpec]:
     Raises:
       ResipError: an unknown task, something missing for the robot, or arguments that exclude each other.
     """
+    arguments = resolve(arguments)
     _check(arguments)
     nodes = _cell(arguments) if arguments.robot == "sim" else _cameras(arguments)
     nodes += [
@@ -146,6 +175,40 @@ def graph(arguments: GraphArguments) -> list[NodeSpec]:
     if arguments.robot == "sim":
         nodes = [spec if spec.name == "sim_cell" else _on_cell_time(spec) for spec in nodes]
     return nodes
+
+
+def resolve(arguments: GraphArguments) -> GraphArguments:
+    """Arguments with what their protocol file says, and with the task's own time limit where none is given.
+
+    Raises:
+      ResipError: the file is missing or wrong, or an argument says what is the file's to say.
+    """
+    if not arguments.protocol:
+        if arguments.task == EVALUATE:
+            raise ResipError(f"evaluate needs protocol: {argument_help()['protocol']}")
+        own_s = TIME_LIMITS_S.get(arguments.task, 0.0)
+        return dataclasses.replace(arguments, time_limit_s=arguments.time_limit_s or own_s)
+    path = Path(arguments.protocol)
+    protocol = read_protocol(path)
+    told = {
+        "task": protocol.task,
+        "policy": format_policies(protocol.policies),
+        "trials": protocol.n,
+        "seed": protocol.seed,
+        "randomness": protocol.randomness,
+        "time_limit_s": protocol.time_limit_s or TIME_LIMITS_S.get(protocol.task, 0.0),
+        "order": protocol.order,
+        "stop_early": protocol.stop_early,
+        "starts": protocol.starts,
+    }
+    for name, value in told.items():
+        given = getattr(arguments, name)
+        silent = given == EVALUATE if name == "task" else given == getattr(type(arguments), name)
+        if given != value and not silent:
+            raise ResipError(f"{name} is {given!r} here and {value!r} in {path}: leave it out")
+    # the same command goes on where it was cut off, so it has a folder of its own
+    record = str(Path(DEFAULT_RECORD) / path.stem) if arguments.record == DEFAULT_RECORD else arguments.record
+    return dataclasses.replace(arguments, **told, record=record, protocol="")
 
 
 def argument_help() -> dict[str, str]:
@@ -200,7 +263,13 @@ def _check(arguments: GraphArguments) -> None:
         raise ResipError(f"rtf is {arguments.rtf}: give a real-time factor, or 0 for as fast as possible")
     if arguments.task == TELEOP:
         _check_teleop(arguments)
-    elif arguments.headless and not arguments.policy_name.startswith(REPLAY_PREFIX):
+        return
+    policies = parse_policies(arguments.policy_name)
+    if arguments.stop_early and len(policies) != 2:
+        raise ResipError(f"stop_early compares two policies, got {len(policies)}: {', '.join(policies)}")
+    if len(policies) > 1 and not arguments.trials:
+        raise ResipError("several policies take turns in trials: give their number as trials, or one policy")
+    if arguments.headless and not all(path.startswith(REPLAY_PREFIX) for path in policies.values()):
         raise ResipError("headless leaves the policy without images: give it policy replay:PATH.npz")
 
 
@@ -262,14 +331,16 @@ def _bridge_parameters(arguments: GraphArguments) -> dict[str, Parameter]:
 
 def _supervisor(arguments: GraphArguments) -> NodeSpec:
     """The supervisor; cameras that nobody looks at send nothing, and nothing is expected of them."""
-    looks = arguments.task != TELEOP and not arguments.policy_name.startswith(REPLAY_PREFIX)
+    policies = parse_policies(arguments.policy_name).values()
+    looks = arguments.task != TELEOP and not all(path.startswith(REPLAY_PREFIX) for path in policies)
     watched = not arguments.headless and (looks or arguments.trials > 0)
     period_s = _SIM_CAMERA_PERIOD_S if arguments.robot == "sim" else _CAMERA_PERIOD_S
     return _node("supervisor_node", cameras=watched, camera_period_s=period_s)
 
 
 def _policy(arguments: GraphArguments) -> NodeSpec:
-    return _node("policy_node", policy=arguments.policy_name, seed=arguments.seed)
+    folders = parse_policies(arguments.policy_name).values()
+    return _node("policy_node", policy=",".join(folders), seed=arguments.seed)
 
 
 def _operator(arguments: GraphArguments) -> NodeSpec:
@@ -302,8 +373,21 @@ def _trials(arguments: GraphArguments) -> NodeSpec:
         out_dir=arguments.record,
         record_raw=arguments.record_raw,
         images=not arguments.headless,
+        operator=arguments.operator,
     )
-    if not teleop:
-        return spec
-    parameters = {**spec.parameters, "operator": arguments.operator}
-    return NodeSpec(TRIAL_NODE, "resip.nodes.session_node", parameters)
+    if teleop:
+        return NodeSpec(TRIAL_NODE, "resip.nodes.session_node", spec.parameters)
+    return _node(TRIAL_NODE, **spec.parameters, **_evaluation(arguments))
+
+
+def _evaluation(arguments: GraphArguments) -> dict[str, Parameter]:
+    """What a set of a policy's trials has beyond a session's."""
+    parameters: dict[str, Parameter] = {
+        "order": arguments.order,
+        "stop_early": arguments.stop_early,
+        "judge": arguments.judge,
+        "starts": arguments.starts,
+    }
+    if arguments.operator_judges:
+        parameters |= {"page_port": arguments.page_port, "terminal": arguments.terminal or own_terminal()}
+    return parameters

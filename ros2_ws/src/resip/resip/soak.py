@@ -123,6 +123,7 @@ def nodes(minutes: float, directory: Path) -> list[NodeSpec]:
         trials=trials,
         record=str(directory),
         time_limit_s=minutes * 60.0 / trials,
+        page_port=-1,
         arm_port=arm_port,
         gripper_port=gripper_port,
     )

@@ -9,6 +9,8 @@ policy until ``/policy/start`` is called again.
 
 Phases: ``idle``, ``waiting`` (for the first chunk), ``running``, ``holding`` (until a new chunk comes),
 ``stopped`` (with a reason), ``finished`` (a replay at its end).
+
+Several policies can take turns: all are loaded at once, and parameter ``chosen`` says which one the next start runs.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from geometry_msgs.msg import PoseArray, PoseStamped
 from numpy.typing import NDArray
+from rcl_interfaces.msg import ParameterDescriptor
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
@@ -51,37 +54,47 @@ class _Inference:
     inference_ms: float
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """What can run: a policy, or recorded actions ``(n, 10)``."""
+
+    policy: Policy | None
+    recorded: Array | None
+    horizon: int
+    described: dict[str, str]
+
+
 class PolicyNode(runtime.ResipNode):
     """Parameters in ``__init__``; topics and services in ``resip.topics``."""
 
     def __init__(self) -> None:
         super().__init__("policy_node")
-        name = self.parameter("policy", "models/one_leg", "Folder of an exported policy, or replay:PATH.npz")
+        names = self.parameter("policy", "models/one_leg", "Folders of exported policies, or replay:PATH.npz")
+        self.declare_parameter("chosen", 0, ParameterDescriptor(description="Number of the policy that starts next"))
         self._seed = self.parameter("seed", 0, "Seed of the policy's noise", (0, 2**31 - 1))
         threads = self.parameter("threads", 1, "Threads that inference may use", (1, 64))
         device = self.parameter("device", "cpu", "Where inference runs: cpu or cuda")
         blend_steps = self.parameter("blend_steps", 3, "Ticks over which a new chunk takes over; 0: at once", (0, 8))
         skew_s = self.parameter("max_skew_s", MAX_SKEW_S, "Largest skew within an observation (s)", (0.0, 0.5))
         age_s = self.parameter("max_observation_age_s", MAX_AGE_S, "Oldest observation used (s)", (0.05, 2.0))
-        self._policy: Policy | None = None
-        self._recorded: Array | None = None
-        if name.startswith(REPLAY_PREFIX):
-            self._recorded = load_actions(name.removeprefix(REPLAY_PREFIX))
-            horizon = len(self._recorded)
-        else:
-            self._policy = _load(name, self._seed, threads, device)
-            horizon = self._policy.action_horizon
-        self._model = _describe(name, self._policy)
-        self._streams = (*spaces.CAMERAS, STATE) if self._policy else (STATE,)
-        self._inputs = Synchroniser(self._streams, skew_s, age_s)
+        self._loaded = [_load(name, self._seed, threads, device) for name in names.split(",")]
+        self._watches = any(one.policy for one in self._loaded)
+        self._inputs = Synchroniser((*spaces.CAMERAS, STATE) if self._watches else (STATE,), skew_s, age_s)
         self._frozen = {camera: FrozenCheck(camera) for camera in spaces.CAMERAS}
         self._joints: JointState | None = None
-        self._chunks = ChunkExecutor(horizon, blend_steps)
+        self._blend_steps = blend_steps
+        self._choose(0)
         self._worker = ThreadPoolExecutor(1)
         self._limits = self.limits()
         self._begin()
         self._idle()
         self._connect()
+
+    def _choose(self, number: int) -> None:
+        """Let a loaded policy be the one that runs."""
+        chosen = self._loaded[number]
+        self._policy, self._recorded, self._model = chosen.policy, chosen.recorded, chosen.described
+        self._chunks = ChunkExecutor(chosen.horizon, self._blend_steps)
 
     def _idle(self, phase: str = "idle", reason: str = "") -> None:
         """Execute nothing, for a reason that a person can read."""
@@ -101,7 +114,7 @@ class PolicyNode(runtime.ResipNode):
         self._target_gripper = self.create_publisher(JointState, topics.TARGET_GRIPPER, self.command_qos())
         self._plan = self.create_publisher(PoseArray, topics.POLICY_PLAN, runtime.STATUS_QOS)
         self.create_subscription(JointState, topics.JOINT_STATES, self._on_joints, runtime.SENSOR_QOS)
-        if self._policy is not None:
+        if self._watches:
             for camera in spaces.CAMERAS:
                 self.create_subscription(Image, topics.image(camera), self._on_image(camera), runtime.SENSOR_QOS)
         self.create_service(Trigger, topics.POLICY_START, self._on_start)
@@ -130,6 +143,11 @@ class PolicyNode(runtime.ResipNode):
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _on_start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        number = self.get_parameter("chosen").value
+        if not 0 <= number < len(self._loaded):
+            response.message = f"there is no policy {number}: choose from 0 to {len(self._loaded) - 1}"
+            return response
+        self._choose(number)
         self._begin()
         if self._policy is not None:
             self._worker.submit(self._policy.reset, self._seed)
@@ -260,19 +278,16 @@ class PolicyNode(runtime.ResipNode):
         )
 
 
-def _load(folder: str, seed: int, threads: int, device: str) -> Policy:
+def _load(name: str, seed: int, threads: int, device: str) -> _Loaded:
+    if name.startswith(REPLAY_PREFIX):
+        recorded = load_actions(name.removeprefix(REPLAY_PREFIX))
+        return _Loaded(None, recorded, len(recorded), {"model": name})
     from resip.policy.artefact import load_policy  # needs torch
 
-    policy = load_policy(Path(folder), seed=seed, threads=threads, device=device)
+    policy = load_policy(Path(name), seed=seed, threads=threads, device=device)
     policy.warm_up()
-    return policy
-
-
-def _describe(name: str, policy: Policy | None) -> dict[str, str]:
-    """What the status says of the model: keys that begin with ``model``."""
-    if policy is None:
-        return {"model": name}
-    return {"model": name, "model_sha256": policy.manifest["sha256"]["policy.pt"]}
+    described = {"model": name, "model_sha256": policy.manifest["sha256"]["policy.pt"]}
+    return _Loaded(policy, None, policy.action_horizon, described)
 
 
 def main() -> None:

@@ -46,6 +46,7 @@ class _Topic:
     subscription: Subscription
     count: int = 0
     stamp_ns: int = 0
+    newest: bytes = b""
 
 
 class Recorder:
@@ -123,6 +124,11 @@ class Recorder:
         heard = self._topics.get(topic)
         return heard.stamp_ns if heard else 0
 
+    def newest(self, topic: str) -> Any:
+        """The newest message heard on a topic, as an object with the fields of its type; None if none was."""
+        heard = self._topics.get(topic)
+        return definitions.decode(heard.type_name, heard.newest) if heard and heard.newest else None
+
     def count(self, topic: str) -> int:
         """Messages heard on a topic since the recorder was created."""
         heard = self._topics.get(topic)
@@ -189,6 +195,7 @@ class Recorder:
 
     def _hear(self, topic: _Topic, data: bytes, info: Any) -> None:
         topic.count += 1
+        topic.newest = data
         topic.stamp_ns = definitions.stamp_ns(topic.type_name, data) or topic.stamp_ns
         sequence = info.get("publication_sequence_number")
         if sequence is None:

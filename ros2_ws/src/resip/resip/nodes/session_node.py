@@ -10,29 +10,22 @@ repeats it from the same start. Every bag says of itself what it is (see ``_bag_
 from __future__ import annotations
 
 import json
-import platform
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
 
-import resip
 from resip import spaces, topics
 from resip.nodes import messages, runtime
 from resip.nodes.trial_node import INTERRUPTED, TrialNode
 from resip.recording import check
 from resip.recording.writer import DEMONSTRATION_KEY
-from resip.trials import records
-from resip.trials.protocol import Ending, Phase, Verdict
+from resip.trials import operator, records
+from resip.trials.protocol import Ending, Phase
 from resip.trials.records import Outcome
 
 AUDIT_FILE: Final = "audit.json"
-_DISCARDED: Final = "discarded by the operator"
 _CAMERA_ROOTS: Final = tuple(f"/{camera}/" for camera in spaces.CAMERAS)
-_PACKAGES: Final = ("numpy", "torch", "mcap")
 
 
 class SessionNode(TrialNode):
@@ -40,27 +33,9 @@ class SessionNode(TrialNode):
 
     def __init__(self) -> None:
         super().__init__(operator_judges=True)
-        self._operator = self.parameter("operator", "", "Who moves the robot, for the record")
         self._marks_s: list[float] = []
-        self._calibration: dict[str, dict[str, Any]] = {}
         self.create_service(Trigger, topics.TRIAL_MARK, self._on_mark)
         self.create_service(Trigger, topics.TRIAL_DISCARD, self._on_discard)
-        for camera in spaces.CAMERAS:
-            topic = topics.camera_info(camera)
-            self.create_subscription(CameraInfo, topic, self._on_calibration(camera), runtime.SENSOR_QOS)
-
-    def _on_calibration(self, camera: str) -> Callable[[CameraInfo], None]:
-        def on_message(message: CameraInfo) -> None:
-            """Keep the newest calibration."""
-            self._calibration[camera] = {
-                "width": message.width,
-                "height": message.height,
-                "distortion_model": message.distortion_model,
-                "k": [float(value) for value in message.k],
-                "d": [float(value) for value in message.d],
-            }
-
-        return on_message
 
     # ---- what the operator says ----
 
@@ -76,7 +51,7 @@ class SessionNode(TrialNode):
         now_ns = self.now_ns()
         self._marks_s.append(now_ns / messages.NS_PER_S)
         response.message = f"mark {len(self._marks_s)}"
-        values = {"trial": self._index, "mark": len(self._marks_s)}
+        values = {"trial": self._slot.index, "mark": len(self._marks_s)}
         self.publish_status(topics.TRIAL_STATUS, runtime.OK, response.message, values, now_ns)
         self._line.say(response.message)
         return response
@@ -85,43 +60,21 @@ class SessionNode(TrialNode):
         response.success = self._runs
         response.message = "" if self._runs else "no demonstration is running"
         if self._runs and self._trial is not None:
-            self._trial.interrupt(_DISCARDED)
+            self._trial.interrupt(operator.DISCARDED)
         return response
-
-    def _cells_verdict(self) -> Verdict | None:
-        """Leave the end to the operator: parts that lie together are still being let go."""
-        return None
 
     # ---- what is kept ----
 
     def _bag_metadata(self, ending: Ending) -> dict[str, str]:
-        """Task, operator, outcome, marks (ROS time, s), calibration of the cameras, and the software's versions."""
-        settings = self._settings
-        about = {
-            "task": settings.task,
-            "robot": settings.robot,
-            "source": settings.policy,
-            "operator": self._operator,
-            "randomness": settings.randomness,
-            "seed": settings.seed + self._index,
-            "result": ending.result,
-            "reason": ending.reason,
-            "marks_s": self._marks_s,
-            "calibration": self._calibration,
-            "versions": _versions(),
-        }
+        about = {**self._about(ending), "source": self._settings.policy, "marks_s": self._marks_s}
+        del about["policy"]
         self._marks_s = []
         return {DEMONSTRATION_KEY: json.dumps(about)}
 
     def _go_on(self, outcome: Outcome) -> None:
-        directory = records.trial_directory(self._directory, self._index)
         if outcome.duration_s > 0 and outcome.reason != INTERRUPTED:  # who interrupts does not wait for an audit
-            self._audit(directory)
-        if outcome.reason != _DISCARDED:
-            super()._go_on(outcome)
-            return
-        self._todo.insert(0, self._index)
-        self._next_trial()
+            self._audit(records.trial_directory(self._directory, outcome.index))
+        super()._go_on(outcome)
 
     def _audit(self, directory: Path) -> None:
         """Check the bag, store what was found, and tell it in a few lines."""
@@ -135,11 +88,6 @@ class SessionNode(TrialNode):
         if self._has_cameras:
             return expected
         return tuple(topic for topic in expected if not topic.startswith(_CAMERA_ROOTS))
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in _PACKAGES}
-    return {"resip": resip.__version__, "python": platform.python_version(), **packages}
 
 
 def main() -> None:

@@ -1,20 +1,24 @@
 """Runs trials: resets the cell, arms, starts the policy, waits for the verdict, stops, and records it all.
 
-The order of a trial is ``trials.protocol``; here its actions become service calls and its view of the
-world comes from topics. The cell judges in simulation (``/cell/status``), the operator on the robot:
-``/trial/begin`` when the parts lie ready, then ``/trial/success`` or ``/trial/failure``.
+The order of a trial is ``trials.protocol``, that of the set ``trials.evaluation``; here the actions become service
+calls and the view of the world comes from topics. The cell judges in simulation (``/cell/status``), the operator on
+the robot, with keys, a page in the browser, or services: ``/trial/begin`` when the parts lie ready, then
+``/trial/success`` or ``/trial/failure``. Every bag says of itself what it is (see ``_about``).
 
 The node ends with status 0 when every trial was judged, whatever the verdict, and 1 when one was aborted.
 """
 
 from __future__ import annotations
 
+import json
+import platform
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
@@ -27,17 +31,28 @@ from rclpy.client import Client
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.task import Future
+from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
 
+import resip
 from resip import spaces, topics
+from resip.errors import ResipError
 from resip.nodes import messages, runtime
 from resip.nodes.recorder import Recorder
 from resip.recording.reader import Bag
-from resip.trials import measure, records, timeline
+from resip.recording.writer import TRIAL_KEY
+from resip.trials import measure, operator, records, timeline
+from resip.trials.desk import Desk
+from resip.trials.evaluation import ORDERS, Slot
 from resip.trials.live import Status, StatusLine
+from resip.trials.operator import Operator
 from resip.trials.protocol import Action, Ending, Phase, Plan, Trial, Verdict, View
-from resip.trials.records import Outcome, Settings, TrialSet
-from resip.trials.stages import STAGES
+from resip.trials.records import Outcome, Settings
+from resip.trials.stages import COMPLETE, STAGES
+from resip.trials.starts import Starts
+
+if TYPE_CHECKING:
+    from resip.trials.evaluation import Order
 
 #: Why a trial ended that the node did not live to see the end of.
 INTERRUPTED: Final = "interrupted"
@@ -46,6 +61,8 @@ _STEP_PERIOD_S: Final = 0.05
 _STATUS_PERIOD_S: Final = 0.5
 _RATE_WINDOW_S: Final = 2.0
 _CELL_NODE: Final = "/sim_cell"
+_POLICY_NODE: Final = "/policy_node"
+_PACKAGES: Final = ("numpy", "torch", "mcap")
 _WATCHED: Final = (
     topics.SAFETY_STATUS,
     topics.ROBOT_STATUS,
@@ -79,44 +96,68 @@ class TrialNode(runtime.ResipNode):
 
     def __init__(self, operator_judges: bool = False) -> None:
         super().__init__("trial_node")
-        self._settings = Settings(
-            task=self.parameter("task", "one_leg", "Task, for the record and the stages shown"),
-            robot=self.choice("robot", "sim", "Where the trials run", ("sim", "polymetis")),
-            policy=self.parameter("policy", "", "Policy, for the record"),
-            randomness=self.parameter("randomness", "low", "How far the cell's starts are spread"),
-            n=self.parameter("n", 1, "Trials to run", (1, 10_000)),
-            seed=self.parameter("seed", 0, "Seed of the first trial; each next one has the next", (0, 2**31 - 1)),
-            time_limit_s=self.parameter("time_limit_s", 70.0, "Longest trial (s of ROS time)", (1.0, 3600.0)),
-        )
+        self._settings = self._declare_settings()
         self._directory = Path(self.parameter("out_dir", "trials", "Directory of the set of trials"))
+        self._operator_name = self.parameter("operator", "", "Who lays the parts out, judges, or moves the robot")
         raw_images = self.parameter("record_raw", False, "Record uncompressed images as well")
         self._has_cameras = self.parameter("images", True, "Whether the graph has cameras; else none are waited for")
         ready_s = self.parameter("ready_timeout_s", 60.0, "Longest wait for the graph after a reset (s)", (1.0, 600.0))
+        judge = self.choice("judge", "cell", "Who judges; on the robot the operator", ("cell", "operator"))
         self._plan = Plan(
             time_limit_s=self._settings.time_limit_s,
             resets_cell=self._settings.robot == "sim",
+            chooses_policy=len(self._settings.policies) > 1,
             ready_timeout_s=ready_s,
         )
-        self._operator_judges = operator_judges or not self._plan.resets_cell
+        self._operator_judges = operator_judges or judge == "operator" or not self._plan.resets_cell
         self._streams = (
             _STREAMS if self._has_cameras else {t: n for t, n in _STREAMS.items() if t not in _CAMERA_STREAMS}
         )
-        self._todo = records.unfinished(self._directory, self._settings)
+        self._set = records.resume(self._directory, self._settings)
+        earlier = self.parameter("starts", "", "Folder of an earlier set whose starts are to be laid out again")
+        self._starts = Starts(self._directory, Path(earlier) if earlier else None)
         self._recorder = Recorder(self.now_ns, raw_images)
         self._triggers = {action: self.create_client(Trigger, name) for action, name in _SERVICES.items()}
-        self._configure = self.create_client(SetParameters, f"{_CELL_NODE}/set_parameters")
+        self._setters = {
+            Action.CONFIGURE: self.create_client(SetParameters, f"{_CELL_NODE}/set_parameters"),
+            Action.CHOOSE: self.create_client(SetParameters, f"{_POLICY_NODE}/set_parameters"),
+        }
         self._statuses: dict[str, DiagnosticArray] = {}
+        self._calibration: dict[str, dict[str, Any]] = {}
         self._stage: str | None = None
         self._line = StatusLine()
         self._trial: Trial | None = None
         self._next_trial()
+        self._desk = self._open_desk()
         self._subscribe()
         self._wall = Clock(clock_type=ClockType.STEADY_TIME)  # a trial must end where ROS time stands still
         self.create_timer(_STEP_PERIOD_S, self._step, clock=self._wall)
         self.create_timer(_STATUS_PERIOD_S, self._show, clock=self._wall)
 
+    def _declare_settings(self) -> Settings:
+        return Settings(
+            task=self.parameter("task", "one_leg", "Task, for the record and the stages shown"),
+            robot=self.choice("robot", "sim", "Where the trials run", ("sim", "polymetis")),
+            policy=self.parameter("policy", "models/one_leg", "Policies, see resip.trials.evaluation.parse_policies"),
+            randomness=self.parameter("randomness", "low", "How far the cell's starts are spread"),
+            n=self.parameter("n", 1, "Trials of each policy", (1, 10_000)),
+            seed=self.parameter("seed", 0, "Seed of the first start; each next one has the next", (0, 2**31 - 1)),
+            time_limit_s=self.parameter("time_limit_s", 70.0, "Longest trial (s of ROS time)", (1.0, 3600.0)),
+            order=cast("Order", self.choice("order", "blind", "Whose turn it is at each start", ORDERS)),
+            stop_early=self.parameter("stop_early", False, "Stop as soon as two policies are told apart"),
+        )
+
+    def _open_desk(self) -> Desk:
+        terminal = self.parameter("terminal", "", "Terminal with the operator's keys, such as /dev/pts/3; empty: none")
+        port = self.parameter("page_port", -1, "Port of the operator's page; 0: any free one, -1: no page", (-1, 65535))
+        desk = Desk(self._settings.task, self._picture, terminal, port)
+        for text in desk.invitation:
+            self._line.say(text)
+        return desk
+
     def close(self) -> None:
         """End a running trial as interrupted; what was recorded of it stays."""
+        self._desk.close()
         if self._trial is not None:
             self._trial.interrupt(INTERRUPTED)
             for action in (Action.STOP, Action.DISARM):  # nobody is left to hear the answers
@@ -128,15 +169,15 @@ class TrialNode(runtime.ResipNode):
     # ---- trials ----
 
     def _next_trial(self) -> None:
-        if not self._todo:
+        if self._set.finished:
             self.end(0)
             return
-        self._index = self._todo.pop(0)
-        self._set_aside(records.trial_directory(self._directory, self._index))
+        self._slot: Slot = self._set.left[0]
+        self._set_aside(records.trial_directory(self._directory, self._slot.index))
         self._ready_from_ns = self._started_ns = 0
-        self._verdict: Verdict | None = None
+        self._operator = Operator(self._settings.task, self._operator_judges)
+        self._pictures: dict[str, bytes] = {}  # what the cameras saw when the policy started
         self._finished_s: float | None = None  # ROS time at which a replay was seen to be over
-        self._begun = not self._operator_judges
         self._unasked: Callable[[], bool] | None = None  # a call whose service is not there yet
         self._rate: list[tuple[float, int]] = []
         self._trial = Trial(self._plan, time.monotonic())
@@ -154,31 +195,61 @@ class TrialNode(runtime.ResipNode):
         self._trial = None
         ending = trial.ending or Ending("aborted", INTERRUPTED)
         lost = sum(self._recorder.stop(self._bag_metadata(ending)).values())
-        seed = self._settings.seed + self._index
         outcome = Outcome(
-            self._index, seed, ending.result, ending.reason, trial.run_s, trial.wall_s, lost_messages=lost
+            index=self._slot.index,
+            seed=self._settings.seed_of(self._slot),
+            result=ending.result,
+            reason=ending.reason,
+            run_s=trial.run_s,
+            wall_s=trial.wall_s,
+            lost_messages=lost,
+            policy=self._slot.policy,
+            reached=self._operator.reached,
+            judge="operator" if self._operator_judges else "cell",
         )
         if measured and outcome.duration_s > 0:
             outcome = self._measure(outcome)
+        if outcome.judged:
+            for camera, jpeg in self._pictures.items():
+                self._starts.keep(self._slot.start, camera, jpeg)
         records.write_outcome(self._directory, outcome)
-        outcomes = records.read_outcomes(self._directory, range(self._settings.n))
-        records.write_set(TrialSet(self._directory, self._settings, tuple(outcomes)))
+        self._set = records.resume(self._directory, self._settings)
+        records.write_set(self._set)
         self._line.say(_summary(outcome))
         self._go_on(outcome)
 
     def _bag_metadata(self, ending: Ending) -> dict[str, str]:
         """What the bag says of itself besides its messages."""
-        return {}
+        return {TRIAL_KEY: json.dumps(self._about(ending))}
+
+    def _about(self, ending: Ending) -> dict[str, Any]:
+        """Task, policy, operator, outcome, marks (s since the start), the cameras' calibration, and versions."""
+        policy, status = self._slot.policy, self._values(topics.POLICY_STATUS)
+        model = {key: value for key, value in status.items() if key.startswith("model")}
+        return {
+            "task": self._settings.task,
+            "robot": self._settings.robot,
+            "source": "policy",
+            "policy": {"name": policy, "policy": self._settings.policies[policy], **model},
+            "operator": self._operator_name,
+            "randomness": self._settings.randomness,
+            "seed": self._settings.seed_of(self._slot),
+            "result": ending.result,
+            "reason": ending.reason,
+            "reached": self._operator.reached,
+            "calibration": self._calibration,
+            "versions": _versions(),
+        }
 
     def _go_on(self, outcome: Outcome) -> None:
-        """Run the next trial, or end: a graph that failed once is not tried again."""
-        if outcome.judged:
+        """Run the next trial, repeat one that the operator took back, or end: what failed once is not tried again."""
+        if outcome.judged or outcome.reason in operator.TAKEN_BACK:
             self._next_trial()
         else:
             self.end(1)
 
     def _measure(self, outcome: Outcome) -> Outcome:
-        bag = Bag(records.trial_directory(self._directory, self._index) / records.BAG_DIRECTORY)
+        bag = Bag(records.trial_directory(self._directory, outcome.index) / records.BAG_DIRECTORY)
         figures = measure.measure(self._settings.task, timeline.read(bag, outcome.run_s))
         return replace(
             outcome,
@@ -188,6 +259,7 @@ class TrialNode(runtime.ResipNode):
             tick_rate_hz=figures.tick_rate_hz,
             latency={name: timing.as_json() for name, timing in figures.latency.items()},
             stages=[asdict(stage) for stage in figures.stages],
+            reached=_reached(outcome, figures.reached, self._operator.marks),
             model=figures.model,
         )
 
@@ -197,6 +269,7 @@ class TrialNode(runtime.ResipNode):
         trial = self._trial
         if trial is None:
             return
+        self._desk.hear(self._listen)
         if self._unasked is not None and self._unasked():
             self._unasked = None
         action = trial.observe(self._view())
@@ -207,10 +280,11 @@ class TrialNode(runtime.ResipNode):
 
     def _carry_out(self, trial: Trial, action: Action) -> None:
         if action is Action.RECORD:
-            self._recorder.start(records.trial_directory(self._directory, self._index) / records.BAG_DIRECTORY)
+            self._recorder.start(records.trial_directory(self._directory, self._slot.index) / records.BAG_DIRECTORY)
             trial.reply(True, "", self._view())
-        elif action is Action.CONFIGURE:
-            self._call(trial, action, self._configure, self._cell_parameters(), _refusal_of_parameters)
+        elif action in self._setters:
+            request = self._cell_parameters() if action is Action.CONFIGURE else self._policy_parameters()
+            self._call(trial, action, self._setters[action], request, _refusal_of_parameters)
         else:
             self._call(trial, action, self._triggers[action], Trigger.Request(), _refusal_of_trigger)
 
@@ -228,6 +302,8 @@ class TrialNode(runtime.ResipNode):
                 self._ready_from_ns = self.now_ns()
             elif action is Action.START:
                 self._started_ns = self.now_ns()
+                live = {camera: self._picture("live", camera) for camera in spaces.CAMERAS}
+                self._pictures = {camera: jpeg for camera, jpeg in live.items() if jpeg is not None}
             trial.reply(refused is None, refused or "", self._view())
 
         def ask() -> bool:
@@ -240,10 +316,68 @@ class TrialNode(runtime.ResipNode):
         self._unasked = None if ask() else ask
 
     def _cell_parameters(self) -> SetParameters.Request:
-        seed = ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=self._settings.seed + self._index)
-        level = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=self._settings.randomness)
-        named = [ParameterMsg(name="seed", value=seed), ParameterMsg(name="randomness", value=level)]
+        seed, level = self._settings.seed_of(self._slot), self._settings.randomness
+        named = [
+            ParameterMsg(name="seed", value=_integer(seed)),
+            ParameterMsg(
+                name="randomness", value=ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=level)
+            ),
+        ]
         return SetParameters.Request(parameters=named)
+
+    def _policy_parameters(self) -> SetParameters.Request:
+        chosen = list(self._settings.policies).index(self._slot.policy)
+        return SetParameters.Request(parameters=[ParameterMsg(name="chosen", value=_integer(chosen))])
+
+    # ---- what the operator says ----
+
+    def _listen(self, word: str) -> str:
+        """Take in a word from the desk or a service, and say what came of it.
+
+        Raises:
+          ResipError: it does not fit the moment.
+        """
+        try:
+            answer = self._take_in(word)
+        except ResipError as error:
+            self._line.say(str(error))
+            raise
+        self._line.say(answer)
+        self._show()
+        return answer
+
+    def _take_in(self, word: str) -> str:
+        trial = self._trial
+        if trial is None:
+            raise operator.OperatorError("no trial is running")
+        time_s = (self.now_ns() - self._started_ns) / messages.NS_PER_S if trial.phase is Phase.RUN else 0.0
+        answer = self._operator.say(word, trial.phase, time_s)
+        if word == operator.BEGIN:
+            self._ready_from_ns = self.now_ns()
+        elif word == operator.ABORT:
+            trial.interrupt(operator.ABORTED)
+        else:
+            values = {"trial": self._slot.index, "word": word}
+            self.publish_status(topics.TRIAL_STATUS, runtime.OK, answer, values)
+        return answer
+
+    def _on_word(self, word: str) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
+        def on_request(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            """Take in an operator's word that came as a service call."""
+            try:
+                response.message = self._listen(word)
+                response.success = True
+            except ResipError as error:
+                response.message = str(error)
+            return response
+
+        return on_request
+
+    def _picture(self, kind: str, camera: str) -> bytes | None:
+        if kind == "wanted":
+            return self._starts.wanted(self._slot.start, camera)
+        message = self._recorder.newest(topics.compressed(camera))
+        return None if message is None else bytes(message.data)
 
     # ---- what is seen of the world ----
 
@@ -251,10 +385,13 @@ class TrialNode(runtime.ResipNode):
         for topic in _WATCHED:
             self.create_subscription(DiagnosticArray, topic, self._on_status(topic), runtime.STATUS_QOS)
         self.create_subscription(PoseArray, topics.CELL_PART_POSES, self._on_parts, runtime.SENSOR_QOS)
+        for camera in spaces.CAMERAS:
+            topic = topics.camera_info(camera)
+            self.create_subscription(CameraInfo, topic, self._on_calibration(camera), runtime.SENSOR_QOS)
         if self._operator_judges:
-            self.create_service(Trigger, topics.TRIAL_BEGIN, self._on_begin)
-            self.create_service(Trigger, topics.TRIAL_SUCCESS, self._on_verdict(True))
-            self.create_service(Trigger, topics.TRIAL_FAILURE, self._on_verdict(False))
+            self.create_service(Trigger, topics.TRIAL_BEGIN, self._on_word(operator.BEGIN))
+            self.create_service(Trigger, topics.TRIAL_SUCCESS, self._on_word(COMPLETE))
+            self.create_service(Trigger, topics.TRIAL_FAILURE, self._on_word(operator.FAILURE))
 
     def _on_status(self, topic: str) -> Callable[[DiagnosticArray], None]:
         def on_message(message: DiagnosticArray) -> None:
@@ -267,31 +404,25 @@ class TrialNode(runtime.ResipNode):
         stage = STAGES.get(self._settings.task)
         self._stage = stage(_poses(message)) if stage and message.poses else None
 
-    def _on_begin(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success = not self._begun
-        response.message = "" if response.success else "the trial has begun already"
-        if not self._begun:
-            self._begun, self._ready_from_ns = True, self.now_ns()
-        return response
+    def _on_calibration(self, camera: str) -> Callable[[CameraInfo], None]:
+        def on_message(message: CameraInfo) -> None:
+            """Keep the newest calibration."""
+            self._calibration[camera] = {
+                "width": message.width,
+                "height": message.height,
+                "distortion_model": message.distortion_model,
+                "k": [float(value) for value in message.k],
+                "d": [float(value) for value in message.d],
+            }
 
-    def _on_verdict(self, success: bool) -> Callable[[Trigger.Request, Trigger.Response], Trigger.Response]:
-        def on_request(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-            """Answer an operator's request."""
-            response.success = self._trial is not None and self._trial.phase is Phase.RUN
-            if response.success:
-                self._verdict = Verdict(success, "judged by the operator")
-            else:
-                response.message = "no trial is running"
-            return response
-
-        return on_request
+        return on_message
 
     def _view(self) -> View:
         return View(
             ros_s=self.now_ns() / messages.NS_PER_S,
             steady_s=time.monotonic(),
             missing=self._missing(),
-            verdict=self._verdict or self._cells_verdict(),
+            verdict=self._operator.verdict or (None if self._operator_judges else self._cells_verdict()),
             fault=self._fault(),
         )
 
@@ -301,8 +432,8 @@ class TrialNode(runtime.ResipNode):
         missing = [name for topic, name in self._streams.items() if heard(topic) <= self._ready_from_ns]
         # these are silent until the robot is armed, but the recorder must be there when they begin
         missing += [name for topic, name in _COMMANDS.items() if not self._recorder.hears(topic)]
-        if not self._begun:
-            missing.append(f"the operator's call of {topics.TRIAL_BEGIN}")
+        if not self._operator.begun:
+            missing.append(f"the operator to begin ({topics.TRIAL_BEGIN})")
         return tuple(missing)
 
     def _cells_verdict(self) -> Verdict | None:
@@ -344,9 +475,9 @@ class TrialNode(runtime.ResipNode):
         phase = self._stage or trial.phase.value if running else trial.phase.value
         missing = self._missing() if trial.phase is Phase.WAIT else ()
         status = Status(
-            trial=self._index,
-            trials=self._settings.n,
-            seed=self._settings.seed + self._index,
+            trial=self._slot.index,
+            trials=len(self._settings.slots()),
+            seed=self._settings.seed_of(self._slot),
             phase=f"{phase}: {', '.join(missing)}" if missing else phase,
             time_s=trial.run_s[1] - trial.run_s[0] if running else None,
             limit_s=self._settings.time_limit_s,
@@ -355,7 +486,26 @@ class TrialNode(runtime.ResipNode):
             rtf=_number(self._values(topics.CELL_STATUS).get("rtf")) if running else None,
         )
         self._line.show(status)
-        self.publish_status(topics.TRIAL_STATUS, runtime.OK, str(status), {"trial": self._index, "phase": phase})
+        self._desk.shown = self._shown(status, running)
+        values = {"trial": self._slot.index, "phase": phase}
+        self.publish_status(topics.TRIAL_STATUS, runtime.OK, str(status), values)
+
+    def _shown(self, status: Status, running: bool) -> dict[str, Any]:
+        """What the operator's page shows; of a blind evaluation not the policy."""
+        told = len(self._settings.policies) > 1 and not self._settings.blind
+        return {
+            "trial": status.trial + 1,
+            "trials": status.trials,
+            "start": self._slot.start + 1,
+            "policy": self._slot.policy if told else "",
+            "phase": status.phase,
+            "running": running,
+            "time_s": status.time_s,
+            "limit_s": status.limit_s,
+            "marks": self._operator.marks,
+            "sayable": self._operator.sayable(running),
+            "lays_out": not self._operator.begun,
+        }
 
     def _tick_rate_hz(self) -> float | None:
         """Targets a second of ROS time, over the last two seconds."""
@@ -364,6 +514,21 @@ class TrialNode(runtime.ResipNode):
             self._rate.pop(0)
         (first_s, first), (last_s, last) = self._rate[0], self._rate[-1]
         return (last - first) / (last_s - first_s) if last_s > first_s else None
+
+
+def _reached(outcome: Outcome, measured: dict[str, float], marked: dict[str, float]) -> dict[str, float]:
+    """How far a trial got: what the operator marked goes before what the part poses say."""
+    reached = {**outcome.reached, **measured, **marked}
+    return {**reached, COMPLETE: outcome.duration_s} if outcome.success else reached
+
+
+def _integer(value: int) -> ParameterValue:
+    return ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=value)
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in _PACKAGES}
+    return {"resip": resip.__version__, "python": platform.python_version(), **packages}
 
 
 def _poses(message: PoseArray) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """What a recording is, beside its messages: the task, who acted, how it ended.
 
-A teleoperated demonstration says it of itself: its recorder puts the story into the bag's ``metadata.yaml``, as JSON
-under ``resip_demonstration``. Of a policy's trial, ``outcome.json`` beside the bag and the set's ``trials.json`` tell.
+A recording says it of itself: its recorder puts the story into the bag's ``metadata.yaml``, as JSON under
+``resip_demonstration`` (teleoperated) or ``resip_trial`` (a policy's). Where that is missing, because the recorder was
+killed, ``outcome.json`` beside the bag and the set's ``trials.json`` tell.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final, get_args
 from resip import spaces, topics
 from resip.errors import ResipError
 from resip.recording.reader import Bag, BagError, find_mcap
-from resip.recording.writer import DEMONSTRATION_KEY
+from resip.recording.writer import DEMONSTRATION_KEY, TRIAL_KEY
 from resip.trials import records
 from resip.trials.protocol import Result
 
@@ -38,7 +39,7 @@ class Story:
       reason: for the result, in words.
       randomness: of the start: ``low``, ``med``, ``high`` or ``unknown``.
       robot: ``sim`` or ``polymetis``.
-      operator: who teleoperated, or ``""``.
+      operator: who teleoperated or judged, or ``""``.
       seed: of the start, in simulation.
       run_s: ROS times at which it began and was decided; None where all of the bag counts.
       marks_s: ROS times of the stage marks that the operator set.
@@ -80,9 +81,9 @@ def read_story(bag: Bag) -> Story:
     directory = bag.path.parent.parent
     outcome_file = directory / records.OUTCOME_FILE
     outcome = records.read_outcome(outcome_file) if outcome_file.is_file() else None
-    told = bag.custom.get(DEMONSTRATION_KEY)
+    told = bag.custom.get(DEMONSTRATION_KEY, bag.custom.get(TRIAL_KEY))
     if told is not None:
-        story = _demonstration(told, bag.path)
+        story = _told(told, bag.path)
         return story if outcome is None else replace(story, run_s=outcome.run_s, stages=outcome.stages)
     if outcome is not None:
         return _trial(outcome, records.read_set(directory.parent).settings)
@@ -134,12 +135,12 @@ def _intrinsics(info: Any) -> dict[str, Any]:
     }
 
 
-def _demonstration(text: str, path: Path) -> Story:
+def _told(text: str, path: Path) -> Story:
     known = {one.name for one in fields(Story)}
     try:
         story = Story(**{name: value for name, value in json.loads(text).items() if name in known})
     except (ValueError, TypeError, AttributeError) as error:
-        raise StoryError(f"{path}: {DEMONSTRATION_KEY} in its metadata.yaml cannot be read ({error})") from error
+        raise StoryError(f"{path}: what its metadata.yaml tells of it cannot be read ({error})") from error
     if story.result not in get_args(Result):
         raise StoryError(f"{path}: its result is {story.result!r}, not one of {', '.join(get_args(Result))}")
     return story
@@ -156,5 +157,5 @@ def _trial(outcome: records.Outcome, settings: records.Settings) -> Story:
         seed=outcome.seed,
         run_s=outcome.run_s,
         stages=outcome.stages,
-        policy={"policy": settings.policy, **outcome.model},
+        policy={"policy": settings.policies.get(outcome.policy, settings.policy), **outcome.model},
     )

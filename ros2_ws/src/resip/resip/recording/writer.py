@@ -28,6 +28,8 @@ METADATA_FILE: Final = "metadata.yaml"
 LOST_KEY: Final = "resip_lost_messages"
 #: Key of the bag's free metadata that tells, as JSON, what demonstration it holds.
 DEMONSTRATION_KEY: Final = "resip_demonstration"
+#: The same of a policy's trial.
+TRIAL_KEY: Final = "resip_trial"
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,15 @@ A key that is held repeats, as terminals do, and so moves on; silence is rest. A
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
-import sys
-import termios
 import threading
 import time
-import tty
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from resip.teleop.source import Button, Motion, RawInput, SourceError, SourceLostError
+from resip.teleop.source import Button, Motion, RawInput, SourceError
+from resip.teleop.terminal import Terminal
 
 #: Axis and sign of each key; an operator who faces the robot has its base's +y on the right and +x before him.
 _MOVES: Final = {
@@ -57,14 +52,6 @@ _SMALLEST: Final = 0.125
 HELP: Final = (__doc__ or "").partition("\n\n")[2].partition("\n\n")[0]
 
 
-def own_terminal() -> str:
-    """The terminal that this program was started in, empty where there is none; a graph's nodes have none."""
-    try:
-        return os.ttyname(sys.stdin.fileno())
-    except (OSError, ValueError):
-        return ""
-
-
 class Keyboard:
     """A terminal's keyboard as a ``Source``.
 
@@ -74,10 +61,9 @@ class Keyboard:
     """
 
     def __init__(self, terminal: str, steady_s: Callable[[], float] = time.monotonic) -> None:
-        self._terminal = terminal
+        self._name = terminal
         self._steady_s = steady_s
-        self._file: int | None = None
-        self._mode: list[Any] = []
+        self._terminal: Terminal | None = None
         self._lock = threading.Lock()
         self._size = 1.0
         self._forget()
@@ -93,22 +79,13 @@ class Keyboard:
         Raises:
           SourceError: it is none.
         """
-        if not self._terminal:
+        if not self._name:
             raise SourceError("the keyboard is read from a terminal, and there is none: start this in one")
-        try:
-            file = os.open(self._terminal, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError as error:
-            raise SourceError(f"cannot read the terminal {self._terminal}: {error.strerror}") from error
-        try:
-            mode = termios.tcgetattr(file)
-            tty.setcbreak(file, termios.TCSANOW)
-        except termios.error as error:
-            os.close(file)
-            raise SourceError(f"{self._terminal} is no terminal") from error
+        terminal = Terminal(self._name)
         with self._lock:
             self._forget()
-            self._file, self._mode = file, mode
-        return f"keyboard of {self._terminal}"
+            self._terminal = terminal
+        return f"keyboard of {self._name}"
 
     def read(self, timeout_s: float) -> RawInput | None:
         """Take in the keys that were pressed; None if there were none.
@@ -116,17 +93,12 @@ class Keyboard:
         Raises:
           SourceLostError: the terminal was closed.
         """
-        assert self._file is not None
-        if not select.select([self._file], [], [], timeout_s)[0]:
-            return None
-        try:
-            keys = os.read(self._file, 64)
-        except OSError as error:
-            raise SourceLostError(f"the terminal {self._terminal} was closed ({error.strerror})") from error
+        assert self._terminal is not None
+        keys = self._terminal.read(timeout_s)
         if not keys:
-            raise SourceLostError(f"the terminal {self._terminal} was closed")
+            return None
         with self._lock:
-            for key in keys.decode(errors="ignore"):
+            for key in keys:
                 self._take(key)
             self._heard_s = self._steady_s()
             return RawInput(self._axes.tolist(), [int(button in self._pressed) for button in _BUTTONS.values()])
@@ -143,7 +115,7 @@ class Keyboard:
     def sample(self, now_s: float) -> Motion | str:
         """One step along each axis whose key was pressed since the last sample."""
         with self._lock:
-            if self._file is None:
+            if self._terminal is None:
                 return "no keyboard"
             axes, pressed = self._axes, frozenset(self._pressed)
             self._axes, self._pressed = np.zeros(6), set()
@@ -152,9 +124,6 @@ class Keyboard:
     def close(self) -> None:
         """Give the terminal back as it was; harmless when not open."""
         with self._lock:
-            file, self._file = self._file, None
-        if file is None:
-            return
-        with contextlib.suppress(termios.error):  # it was closed
-            termios.tcsetattr(file, termios.TCSANOW, self._mode)
-        os.close(file)
+            terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            terminal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,8 @@ class Measurements:
     tick_rate_hz: float
     latency: dict[str, Timing]
     stages: list[stages.Stage]
+    reached: dict[str, float]
+    """When the marks of ``stages.MARKS`` were reached, as far as the part poses tell."""
     model: dict[str, str]
     """What the policy's status says of its model: the keys that begin with ``model``."""
 
@@ -60,13 +63,15 @@ def measure(task: str, trial: timeline.Timeline) -> Measurements:
         missed_ticks=missed,
         held_ticks=max(0, timeline.tick_gaps(ticks_s) - missed),
         tick_rate_hz=(len(ticks_s) - 1) / span_s if span_s > 0 else 0.0,
-        latency=_latencies(trial),
+        latency=timings(latency_samples(trial)),
         stages=stages.stages(task, trial.part_poses.times_s, trial.part_poses.values),
+        reached=stages.reached(task, trial.part_poses.times_s, trial.part_poses.values),
         model={key: value for key, value in last_status.items() if key.startswith("model")},
     )
 
 
-def _latencies(trial: timeline.Timeline) -> dict[str, Timing]:
+def latency_samples(trial: timeline.Timeline) -> dict[str, Array]:
+    """Samples (ms) of each of ``LATENCIES`` that the trial knows."""
     arrivals = trial.arrivals
     samples: dict[str, Array] = {}
     for camera in spaces.CAMERAS:
@@ -79,10 +84,15 @@ def _latencies(trial: timeline.Timeline) -> dict[str, Timing]:
         if commands := arrivals.get(topics.JOINT_COMMAND):
             samples["command"] = _time_to_next(targets.published_s, commands.published_s)
     # in simulation ROS time moves in steps, so that what comes within one may seem to come before its stamp
-    measured = {name: Timing.of(np.maximum(values, 0.0) * _MS_PER_S, "ms") for name, values in samples.items()}
-    for name, values in _policy_samples(trial.policy_values).items():
-        measured[f"policy_{name}"] = Timing.of(values, "ms")
-    return {name: timing for name, timing in measured.items() if timing is not None}
+    samples = {name: np.maximum(values, 0.0) * _MS_PER_S for name, values in samples.items()}
+    policy = {f"policy_{name}": np.array(values) for name, values in _policy_samples(trial.policy_values).items()}
+    return samples | policy
+
+
+def timings(samples: Mapping[str, Array]) -> dict[str, Timing]:
+    """Summarise samples (ms); those without any are left out."""
+    summaries = {name: Timing.of(values, "ms") for name, values in samples.items()}
+    return {name: timing for name, timing in summaries.items() if timing is not None}
 
 
 def _time_to_next(moments_s: Array, events_s: Array) -> Array:

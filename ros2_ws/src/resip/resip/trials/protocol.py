@@ -27,6 +27,7 @@ class Phase(enum.Enum):
 class Action(enum.Enum):
     """Something the graph is asked for; the trial goes on when ``Trial.reply`` says how it went."""
 
+    CHOOSE = "choose the policy"
     CONFIGURE = "set the cell's seed and randomness"
     RESET = "reset the cell"
     RECORD = "start recording"
@@ -37,6 +38,7 @@ class Action(enum.Enum):
 
 
 _PHASES = {
+    Action.CHOOSE: Phase.WAIT,
     Action.CONFIGURE: Phase.RESET,
     Action.RESET: Phase.RESET,
     Action.RECORD: Phase.ARM,
@@ -55,6 +57,8 @@ class Plan:
     """Of ROS time: 700 ticks of 10 Hz, the reference's limit for one_leg."""
     resets_cell: bool = True
     """False on the robot, where a person lays out the parts and says when."""
+    chooses_policy: bool = False
+    """Whether several policies take turns."""
     ready_timeout_s: float = 60.0
     """Longest wait for every stream and the policy after a reset."""
     reply_timeout_s: float = 60.0
@@ -102,7 +106,8 @@ class Trial:
 
     def __init__(self, plan: Plan, steady_s: float) -> None:
         self._plan = plan
-        self._queue = [Action.CONFIGURE, Action.RESET] if plan.resets_cell else []
+        self._queue = [Action.CHOOSE] if plan.chooses_policy else []
+        self._queue += [Action.CONFIGURE, Action.RESET] if plan.resets_cell else []
         self._pending: Action | None = None
         self._since_s = steady_s  # steady time at which the present wait began
         self._ready = False

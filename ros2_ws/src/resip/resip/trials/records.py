@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from resip.errors import ResipError
+from resip.trials import comparison
+from resip.trials.comparison import Comparison
+from resip.trials.evaluation import Order, Slot, parse_policies, slots
 from resip.trials.protocol import Result
+from resip.trials.stages import COMPLETE, MARKS
 from resip.trials.statistics import Success
 
 OUTCOME_FILE: Final = "outcome.json"
@@ -40,6 +44,12 @@ class Outcome:
     latency: dict[str, dict[str, Any]] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     model: dict[str, str] = field(default_factory=dict)
+    policy: str = ""
+    """Its name in the evaluation; empty where there is but one."""
+    reached: dict[str, float] = field(default_factory=dict)
+    """How far it got (``stages.MARKS``): s since the policy started."""
+    judge: str = "cell"
+    """Whose word ``result`` and ``reached`` are: ``cell`` or ``operator``."""
 
     @property
     def success(self) -> bool:
@@ -74,10 +84,33 @@ class Settings:
     task: str
     robot: str
     policy: str
+    """One folder, or several policies: see ``evaluation.parse_policies``."""
     randomness: str
     n: int
+    """Trials of each policy."""
     seed: int
     time_limit_s: float
+    order: Order = "blind"
+    stop_early: bool = False
+    """Whether to stop as soon as two policies are told apart."""
+
+    @property
+    def policies(self) -> dict[str, str]:
+        """What runs, by its name in the evaluation."""
+        return parse_policies(self.policy)
+
+    @property
+    def blind(self) -> bool:
+        """Whether nobody is told which policy runs."""
+        return self.order == "blind" and len(self.policies) > 1
+
+    def slots(self) -> list[Slot]:
+        """The trials, in their order."""
+        return slots(list(self.policies), self.n, self.seed, self.order)
+
+    def seed_of(self, slot: Slot) -> int:
+        """Seed of a trial: policies that share a start share it."""
+        return self.seed + slot.start
 
 
 @dataclass(frozen=True)
@@ -90,10 +123,65 @@ class TrialSet:
     """In the order of their index."""
 
     @property
+    def judged(self) -> dict[str, list[Outcome]]:
+        """Judged trials of each policy."""
+        names = list(self.settings.policies)
+        found: dict[str, list[Outcome]] = {name: [] for name in names}
+        for outcome in self.outcomes:
+            if outcome.judged:
+                found[outcome.policy or names[0]].append(outcome)
+        return found
+
+    @property
     def success(self) -> Success:
-        """Success figure over the judged trials."""
-        judged = [outcome for outcome in self.outcomes if outcome.judged]
-        return Success.of([outcome.success for outcome in judged], [outcome.seed for outcome in judged])
+        """Success figure over the judged trials of all policies."""
+        return _success([outcome for outcomes in self.judged.values() for outcome in outcomes])
+
+    @property
+    def successes(self) -> dict[str, Success]:
+        """Success figure of each policy over its judged trials."""
+        return {name: _success(outcomes) for name, outcomes in self.judged.items()}
+
+    @property
+    def reached(self) -> dict[str, dict[str, Success]]:
+        """By policy: over its judged trials, how many got as far as each mark; without marks only ``complete``."""
+        marks = self.marks
+        return {name: {mark: _success(outcomes, mark) for mark in marks} for name, outcomes in self.judged.items()}
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Marks that the trials were judged by: a cell may only tell what is complete."""
+        told = any(outcome.judge == "operator" or set(outcome.reached) - {COMPLETE} for outcome in self.outcomes)
+        return MARKS.get(self.settings.task, (COMPLETE,)) if told else (COMPLETE,)
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Every two policies of the set compared."""
+        by_start = {
+            name: {outcome.seed: outcome.success for outcome in outcomes} for name, outcomes in self.judged.items()
+        }
+        return comparison.compare(by_start, self.settings.stop_early)
+
+    @property
+    def decided(self) -> bool:
+        """Whether the set may stop early, and its two policies are told apart."""
+        if not self.settings.stop_early:
+            return False
+        first, second = ({outcome.seed: outcome.success for outcome in outcomes} for outcomes in self.judged.values())
+        return comparison.decided([(first[seed], second[seed]) for seed in first if seed in second])
+
+    @property
+    def finished(self) -> bool:
+        """Whether every trial was judged that had to be."""
+        return not self.left
+
+    @property
+    def left(self) -> list[Slot]:
+        """Trials still to run."""
+        if self.decided:
+            return []
+        judged = {outcome.index for outcome in self.outcomes if outcome.judged}
+        return [slot for slot in self.settings.slots() if slot.index not in judged]
 
     def as_json(self) -> dict[str, Any]:
         """The object of ``trials.json`` and ``--json``."""
@@ -102,6 +190,11 @@ class TrialSet:
             "settings": asdict(self.settings),
             "success": self.success.as_json(),
             "interval": "Wilson score, 95 %",
+            "policies": {
+                name: {mark: figure.as_json() for mark, figure in figures.items()}
+                for name, figures in self.reached.items()
+            },
+            "comparisons": [one.as_json() for one in self.comparisons],
             "aborted": sum(not outcome.judged for outcome in self.outcomes),
             "missed_ticks": sum(outcome.missed_ticks for outcome in self.outcomes),
             "held_ticks": sum(outcome.held_ticks for outcome in self.outcomes),
@@ -109,6 +202,11 @@ class TrialSet:
             "rtf": sum(o.duration_s for o in ran) / sum(o.wall_s for o in ran) if ran else 0.0,
             "trials": [outcome.as_json() for outcome in self.outcomes],
         }
+
+
+def _success(outcomes: Sequence[Outcome], mark: str = COMPLETE) -> Success:
+    got_there = [outcome.success if mark == COMPLETE else mark in outcome.reached for outcome in outcomes]
+    return Success.of(got_there, [outcome.seed for outcome in outcomes])
 
 
 def trial_directory(directory: Path, index: int) -> Path:
@@ -163,20 +261,19 @@ def read_outcomes(directory: Path, indices: Sequence[int]) -> list[Outcome]:
     return [read_outcome(path) for path in paths if path.is_file()]
 
 
-def unfinished(directory: Path, settings: Settings) -> list[int]:
-    """Indices of the trials still to run: a set that was cut off goes on where it stopped.
+def resume(directory: Path, settings: Settings) -> TrialSet:
+    """What there is already of a set that is to be run: one that was cut off goes on where it stopped.
 
     Raises:
       RecordError: the directory holds trials that were run with other settings; the message names them.
     """
-    indices = range(settings.n)
     if (directory / SET_FILE).is_file():
         before, now = asdict(read_set(directory).settings), asdict(settings)
         differing = [f"{key} was {before[key]}, is {now[key]}" for key in now if key != "n" and before[key] != now[key]]
         if differing:
             raise RecordError(f"{directory} holds trials with other settings: {'; '.join(differing)}: name another one")
-    judged = {outcome.index for outcome in read_outcomes(directory, indices) if outcome.judged}
-    return [index for index in indices if index not in judged]
+    outcomes = read_outcomes(directory, range(len(settings.slots())))
+    return TrialSet(directory, settings, tuple(outcomes))
 
 
 def _outcome(entry: dict[str, Any], path: Path) -> Outcome:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
 from resip import page, spaces
 from resip.recording.reader import Bag, BagError
-from resip.trials import measure, plots, records, timeline, video
+from resip.trials import comparison, measure, plots, records, sankey, timeline, video
+from resip.trials.comparison import Comparison
 from resip.trials.records import Outcome, TrialSet
+from resip.trials.stages import COMPLETE
+from resip.trials.statistics import Success, Timing
 
 REPORT_FILE: Final = "report.html"
 _TEMPLATE: Final = "report.html.j2"
@@ -35,6 +40,26 @@ class TrialView:
     stage_bar: list[dict[str, Any]]
     note: str | None = None
     """Why something is missing."""
+    latency_samples: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Samples (ms) of each of ``measure.LATENCIES``."""
+
+
+@dataclass(frozen=True)
+class PolicyView:
+    """What the page shows of one policy of a set."""
+
+    name: str
+    """On the page: with the set's, where there are several."""
+    path: str
+    success: Success
+    reached: dict[str, Success]
+    sankey: str
+    latency: dict[str, Timing]
+    """Of all its trials together."""
+    outcomes: list[Outcome]
+    """Its judged trials."""
+    seconds: float | None
+    """Mean duration of a success; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +68,7 @@ class SetView:
 
     trials: TrialSet
     views: list[TrialView]
+    policies: list[PolicyView]
     stage_times: list[tuple[str, float]]
     """Mean seconds a trial spent in each stage."""
 
@@ -63,7 +89,7 @@ def write_report(directories: Sequence[Path], out: Path | None = None) -> Path:
     sets = [records.read_set(directory) for directory in directories]
     n_trials = sum(len(trials.outcomes) for trials in sets)
     budget = min(_MAX_VIDEO_BYTES, _MAX_VIDEOS_BYTES // max(1, len(spaces.CAMERAS) * n_trials))
-    views = [_set_view(trials, budget) for trials in sets]
+    views = [_set_view(trials, budget, alone=len(sets) == 1) for trials in sets]
     out = out or directories[0] / REPORT_FILE
     out.write_text(_render(views))
     return out
@@ -80,15 +106,51 @@ def report(directories: Sequence[Path], out: Path | None = None) -> None:
 
 
 def _render(views: list[SetView]) -> str:
-    return page.render("resip.trials", _TEMPLATE, sets=views, latency_names=measure.LATENCIES)
+    return page.render(
+        "resip.trials", _TEMPLATE, sets=views, comparisons=_comparisons(views), latency_names=measure.LATENCIES
+    )
 
 
-def _set_view(trials: TrialSet, max_video_bytes: int) -> SetView:
+def _comparisons(views: list[SetView]) -> list[Comparison]:
+    """Every two policies of the page; of one task only, for tasks are not compared."""
+    if len(views) == 1:
+        return views[0].trials.comparisons
+    if len({view.trials.settings.task for view in views}) > 1:
+        return []
+    policies = [policy for view in views for policy in view.policies]
+    return comparison.compare({one.name: {o.seed: o.success for o in one.outcomes} for one in policies})
+
+
+def _set_view(trials: TrialSet, max_video_bytes: int, alone: bool) -> SetView:
     described = f"report of {trials.directory.name}"
     outcomes = track(trials.outcomes, description=described, transient=True, console=Console(stderr=True))
-    return SetView(
-        trials, [_trial_view(trials, outcome, max_video_bytes) for outcome in outcomes], _stage_times(trials)
+    views = [_trial_view(trials, outcome, max_video_bytes) for outcome in outcomes]
+    policies = [_policy_view(trials, name, views, alone) for name in trials.settings.policies]
+    return SetView(trials, views, policies, _stage_times(trials))
+
+
+def _policy_view(trials: TrialSet, name: str, views: list[TrialView], alone: bool) -> PolicyView:
+    outcomes, reached = trials.judged[name], trials.reached[name]
+    judged = {outcome.index for outcome in outcomes}
+    samples = [view.latency_samples for view in views if view.outcome.index in judged]
+    latencies = {key: np.concatenate([one[key] for one in samples if key in one]) for one in samples for key in one}
+    durations = [outcome.duration_s for outcome in outcomes if outcome.success]
+    several = len(trials.settings.policies) > 1
+    return PolicyView(
+        name=name if alone else f"{trials.directory.name}: {name}" if several else trials.directory.name,
+        path=trials.settings.policies[name],
+        success=trials.successes[name],
+        reached=reached,
+        sankey=sankey.draw(list(reached), [_got(outcome) for outcome in outcomes]),
+        latency=measure.timings(latencies),
+        outcomes=outcomes,
+        seconds=sum(durations) / len(durations) if durations else None,
     )
+
+
+def _got(outcome: Outcome) -> set[str]:
+    """Marks that a trial reached; that it is complete is its result's word."""
+    return (set(outcome.reached) - {COMPLETE}) | ({COMPLETE} if outcome.success else set())
 
 
 def _trial_view(trials: TrialSet, outcome: Outcome, max_video_bytes: int) -> TrialView:
@@ -102,7 +164,8 @@ def _trial_view(trials: TrialSet, outcome: Outcome, max_video_bytes: int) -> Tri
     except BagError as error:
         return TrialView(outcome, {}, None, _stage_bar(outcome), note=str(error))
     shown = {camera: data for camera, data in videos.items() if data is not None}
-    return TrialView(outcome, shown, plots.pose_plot(trial), _stage_bar(outcome))
+    samples = measure.latency_samples(trial)
+    return TrialView(outcome, shown, plots.pose_plot(trial), _stage_bar(outcome), latency_samples=samples)
 
 
 def _video(bag: Bag, camera: str, outcome: Outcome, max_bytes: int) -> str | None:
