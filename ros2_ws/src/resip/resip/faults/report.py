@@ -15,7 +15,7 @@ import resip
 
 #: Longest time from a fault to an arm at rest, and farthest that it may creep afterwards.
 BOUND_S: Final = 0.2
-DRIFT_M: Final = 0.002
+DRIFT_M: Final = 0.005
 _BEGIN: Final = "<!-- written by `make faults` -->"
 _END: Final = "<!-- end -->"
 
