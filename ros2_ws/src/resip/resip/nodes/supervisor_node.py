@@ -42,7 +42,7 @@ _REST_PATIENCE_S: Final = 2.0
 _STATE_BOUNDS: Final = Bounds(0.03, 0.1)
 #: Of the nodes whose silence holds the arm by itself: this only latches it.
 _NODE_BOUNDS: Final = Bounds(0.3, 1.0)
-_RECORDER_BOUNDS: Final = Bounds(0.05, 0.07)
+_RECORDER_BOUNDS: Final = Bounds(0.05, 0.08)
 _CAMERA_PERIODS: Final = (1.5, 3.0)
 
 #: Topics that one node alone may publish on.
