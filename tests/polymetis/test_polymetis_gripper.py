@@ -143,3 +143,23 @@ def test_the_session_says_what_is_wrong_and_never_raises():
     assert not status.connected
     assert f"127.0.0.1:{robot.gripper_port}" in status.reason
     session.close()
+
+
+def test_a_hand_whose_motion_does_not_end_is_stuck_until_it_is_free():
+    robot = SimulatedRobot(FakeCell())
+    robot.start()
+    settings = GripperSettings(stale_after_s=20.0, longest_motion_s=0.5)
+    session = GripperSession(GripperClient(port=robot.gripper_port, deadline_s=20.0), settings)
+    run_for(robot, 0.1)
+    robot.hand.stick()
+    for _ in range(8):
+        run_for(robot, 0.1)
+        session.poll()
+    stuck = session.poll()
+    assert stuck.connected
+    assert stuck.reason.startswith("stuck: it has been moving for 0.")
+    robot.hand.stick(False)
+    run_for(robot, 0.1)
+    assert session.poll().reason == ""
+    session.close()
+    robot.stop()

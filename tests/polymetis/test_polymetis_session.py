@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import grpc
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from resip.control import panda
 from resip.polymetis import archives
 from resip.polymetis.archives import ImpedanceSettings
 from resip.polymetis.client import ArmClient
+from resip.polymetis.server import ServerError
 from resip.polymetis.session import ArmSession, Mode, SessionSettings, check_target, clip_joints
 from resip.polymetis.simulated import SimulatedRobot
 
@@ -263,3 +265,42 @@ def test_an_idle_session_heals_by_itself():
         assert rig.poll_until(Mode.IDLE).reason == ""
     rig.session.close()
     rig.robot.stop()
+
+
+def test_a_server_that_refuses_every_update_is_a_fault(rig, monkeypatch):
+    def refuse(archive):
+        raise ServerError(grpc.StatusCode.CANCELLED, "Failed to update controller: refused")
+
+    with rig.robot.ticking():
+        rig.arm()
+        monkeypatch.setattr(rig.robot.server, "update_controller", refuse)
+        status = rig.command_for(1000.0, panda.RESET_RAD + 0.1)
+        assert status.mode is Mode.FAULTED
+        assert "refuses every update" in status.reason
+        monkeypatch.undo()
+        assert rig.session.arm().mode is Mode.ARMED
+    assert rig.robot.protocol_violations == 0
+
+
+def test_a_hold_brakes_a_moving_arm_where_it_is(rig):
+    goal = panda.RESET_RAD.copy()
+    goal[0] += 1.2
+    with rig.robot.ticking():
+        rig.arm()
+        rig.command_for(0.3, goal)
+        moving = rig.session.hold()
+        began_s = rig.cell.time_s
+        wait_for(lambda: rig.cell.time_s > began_s + 1.0, "the arm settles")
+    assert moving.mode is Mode.ARMED
+    assert abs(rig.cell.joint_positions[0] - moving.state.joint_positions[0]) < 0.1
+    assert abs(rig.cell.joint_velocities[0]) < 1e-2
+
+
+def test_servers_that_were_killed_and_started_again_are_armed_again(rig):
+    with rig.robot.ticking():
+        rig.arm()
+        rig.robot.die()
+        rig.poll_until(Mode.FAULTED)
+        rig.robot.restart()
+        wait_for(lambda: rig.session.arm().mode is Mode.ARMED, "arming again")
+    assert rig.robot.protocol_violations == 0

@@ -28,10 +28,9 @@ from resip.faults.measure import hold
 from resip.faults.report import Result
 from resip.graph import TELEOP, GraphArguments, NodeSpec, graph
 from resip.nodes import faulty_cell, faulty_spacemouse
-from resip.nodes.fault_rig import Rig
+from resip.nodes.fault_rig import Rig, RigError
 from resip.policy.replay import save_actions
-from resip.recording.check import inspect
-from resip.recording.reader import BagError
+from resip.recording.reader import Bag, BagError
 from resip.spaces import CONTROL_PERIOD_S
 from resip.trials import records
 
@@ -43,6 +42,7 @@ _CAMERA_PERIOD_S: Final = 0.034  # 30 Hz in whole steps of the physics
 #: A cell that soon gives up waiting for a node, for those that are killed.
 _IMPATIENT: Final = {"sim_cell": {"patience_s": 4.0}}
 _FULL_DISK_BYTES: Final = 400_000
+_NEVER: Final = float("inf")
 _NO_FAULT: Final = faulty_cell.NONE
 
 
@@ -120,11 +120,8 @@ def _second_publisher(topic: str, kind: Any) -> Fault:
 
 
 def _full_disk(rig: Rig) -> float:
-    def failed() -> bool:
-        return "cannot write" in rig.status[topics.SAFETY_STATUS].get("reason", "")
-
-    rig.wait_for(failed, "the full disk")
-    return rig.recorded_s
+    rig.wait_for(lambda: rig.write_failed_s is not None, "the full disk")
+    return rig.write_failed_s or 0.0
 
 
 def _stuck_gripper(rig: Rig) -> float:
@@ -262,10 +259,13 @@ def _run(setting: Setting, place: Path) -> Iterator[Result]:
             rig.ask(topics.ARM)
             setting.faults[0].go(rig)
         for fault in setting.faults:
-            rig.wait_for(lambda: _moves(rig), f"motion before: {fault.name}")
-            result = _measure(rig, fault)
+            try:
+                rig.wait_for(lambda: _moves(rig), f"motion before: {fault.name}")
+                result = _measure(rig, fault)
+            except RigError as error:
+                result = Result(fault.name, _NEVER, _NEVER, _NEVER, 0.0, str(error), named=False, rearmed=False)
             if setting.name == "recorder":
-                result = replace(result, note=_recovered(place / "trials", rig))
+                result = replace(result, note=_recovered(place / "trials", result.began_s))
             _tell(result)
             yield result
     finally:
@@ -284,7 +284,8 @@ def _measure(rig: Rig, fault: Fault) -> Result:
     held = hold(*rig.motion(began_s - 0.2), began_s)
     rearmed = _rearms(rig, fault) if fault.mendable else None
     named = any(words in reason for words in fault.cause)
-    return Result(fault.name, held.time_s, held.path_m, held.drift_m, speed_m_s, reason, named, rearmed)
+    result = Result(fault.name, held.time_s, held.path_m, held.drift_m, speed_m_s, reason, named, rearmed)
+    return replace(result, began_s=began_s)
 
 
 def _reason(rig: Rig) -> str:
@@ -308,14 +309,14 @@ def _moves(rig: Rig) -> bool:
     return bool(np.all(speeds_m_s > slowest_m_s) and np.all(speeds_m_s < fastest_m_s))
 
 
-def _recovered(directory: Path, rig: Rig) -> str:
-    """What the bag of a killed recorder holds."""
-    bag = records.trial_directory(directory, 0) / records.BAG_DIRECTORY
+def _recovered(directory: Path, killed_s: float) -> str:
+    """What the bag of a recorder holds that was killed."""
     try:
-        report = inspect(bag)
+        bag = Bag(records.trial_directory(directory, 0))
+        times_s = [record.log_time_ns / 1e9 for record in bag.records()]
     except BagError as error:
         return f"bag lost: {error}"
-    return f"bag readable: {report.count} messages over {report.duration_s:.1f} s"
+    return f"bag readable: {len(times_s)} messages, the newest from {killed_s - max(times_s):.2f} s before the kill"
 
 
 #: Graphs with a node that refuses to start: the arm cannot be armed, and nothing moves at all.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import resip
 
 #: Longest time from a fault to an arm at rest, and farthest that it may creep afterwards.
 BOUND_S: Final = 0.2
-DRIFT_M: Final = 0.002
+DRIFT_M: Final = 0.005
 _BEGIN: Final = "<!-- written by `make faults` -->"
 _END: Final = "<!-- end -->"
 
@@ -30,6 +31,7 @@ class Result:
       drift_m: how far it went afterwards, at most, with the fault ended and the policy started again.
       speed_m_s: of the fingertip before.
       reason: what was said.
+      began_s: cell time of its beginning.
       named: whether that names the cause.
       rearmed: whether it moved again once armed; None where the graph has to be started again.
       note: more to know.
@@ -44,6 +46,7 @@ class Result:
     named: bool
     rearmed: bool | None
     note: str = ""
+    began_s: float = 0.0
 
     @property
     def ok(self) -> bool:
@@ -61,8 +64,13 @@ def as_json(results: Sequence[Result]) -> dict[str, Any]:
         "python": platform.python_version(),
         "n": len(results),
         "k": sum(result.ok for result in results),
-        "faults": [{**dataclasses.asdict(result), "ok": result.ok} for result in results],
+        "faults": [_plain({**dataclasses.asdict(result), "ok": result.ok}) for result in results],
     }
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """Values that JSON knows: what is not finite becomes null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 def write_json(results: Sequence[Result], path: Path) -> None:

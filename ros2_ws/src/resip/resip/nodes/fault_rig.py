@@ -77,7 +77,7 @@ class Rig:
         self._motion: list[tuple[float, float, float, float]] = []
         self._began: list[tuple[str, float]] = []
         self._targets_s: list[float] = []
-        self._recorded_s = 0.0
+        self._write_failed_s: float | None = None
         self._subscribe()
         self._clients = {service: self._node.create_client(Trigger, service) for service in _SERVICES}
         self._order = self._node.create_publisher(Header, faulty_cell.ORDER, 10)
@@ -112,7 +112,8 @@ class Rig:
         self._began.append((message.frame_id, messages.stamp_ns(message.stamp) / messages.NS_PER_S))
 
     def _on_recorder(self, message: Header) -> None:
-        self._recorded_s = messages.stamp_ns(message.stamp) / messages.NS_PER_S
+        if self._write_failed_s is None and message.frame_id not in ("", topics.CLOSED):
+            self._write_failed_s = messages.stamp_ns(message.stamp) / messages.NS_PER_S
 
     # ---- processes ----
 
@@ -244,9 +245,9 @@ class Rig:
         return self._targets_s[-1]
 
     @property
-    def recorded_s(self) -> float:
-        """Stamp of the recorder's newest sign of life."""
-        return self._recorded_s
+    def write_failed_s(self) -> float | None:
+        """When the recorder told that it cannot write; None before."""
+        return self._write_failed_s
 
     def motion(self, since_s: float) -> tuple[Array, Array]:
         """Times ``(n,)`` and fingertip positions ``(n, 3)`` from a cell time on."""

@@ -64,7 +64,7 @@ class FrankaBridgeNode(runtime.ResipNode):
         stale_after_s = self.parameter("stale_after_s", 1.0, "Wall time a state may stand still (s)", (0.1, 30.0))
         self._supervised = self.parameter("supervised", True, "Whether it takes a supervisor's permission to move")
         self._permit_timeout_s = self.parameter(
-            "permit_timeout_s", 0.06, "Silence of the supervisor at which the arm stops (s)", (0.03, 1.0)
+            "permit_timeout_s", 0.08, "Silence of the supervisor at which the arm stops (s)", (0.03, 1.0)
         )
         self._max_command_age_s = self.parameter("max_command_age_s", 0.2, "Oldest command obeyed (s)", (0.02, 2.0))
         stamps = self.choice("stamp_source", "receive", "Clock that stamps the state", STAMP_SOURCES)

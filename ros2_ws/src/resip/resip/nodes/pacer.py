@@ -72,7 +72,11 @@ class Pacer:
             return 0.0
         if lead.awaited_from_s is None:
             lead.awaited_from_s = steady_s
-        return max(0.0, lead.awaited_from_s + self.release_after_s[topic] - steady_s)
+        left_s = lead.awaited_from_s + self.release_after_s[topic] - steady_s
+        if left_s <= 0.0:
+            lead.is_live = False
+            self._anchor = None  # the wait for a topic that has stopped is not made up for
+        return max(0.0, left_s)
 
     def early_s(self, cell_s: float, steady_s: float) -> float:
         """Wall time to wait for the sake of the real-time factor alone."""

@@ -56,7 +56,7 @@ PACE_TOPICS: Final = {
     topics.PERMIT: (Header, 0.02),
     topics.POLICY_STATUS: (DiagnosticArray, spaces.CONTROL_PERIOD_S),
     topics.IK_STATUS: (DiagnosticArray, spaces.CONTROL_PERIOD_S),
-    topics.RECORDER: (Header, 0.05),
+    topics.RECORDER: (Header, 0.03),
 }
 
 #: Those that end in good order; silence of the others is a busy machine, or a node that has died.

@@ -34,12 +34,15 @@ from resip.safety.supervisor import State, Supervisor
 PERMIT_PERIOD_S: Final = 0.02
 STATUS_TICKS: Final = 5
 _LOOK_PERIOD_S: Final = 0.1
+#: Time in which a stopped arm comes to rest, and longest wait (wall time) for that.
+_REST_S: Final = 0.3
+_REST_PATIENCE_S: Final = 2.0
 
 #: Ages (s) at which inputs are late, and at which the arm stops. The arm needs some 0.1 s to come to rest after that.
 _STATE_BOUNDS: Final = Bounds(0.03, 0.1)
 #: Of the nodes whose silence holds the arm by itself: this only latches it.
 _NODE_BOUNDS: Final = Bounds(0.3, 1.0)
-_RECORDER_BOUNDS: Final = Bounds(0.05, 0.09)
+_RECORDER_BOUNDS: Final = Bounds(0.05, 0.08)
 _CAMERA_PERIODS: Final = (1.5, 3.0)
 
 #: Topics that one node alone may publish on.
@@ -265,9 +268,13 @@ class SupervisorNode(runtime.ResipNode):
         return "" if answer.success else answer.message or "the bridge did not say why"
 
     async def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """Take the permission back; have the bridge disarm once the arm is at rest: what then holds it is softer."""
         self._supervisor.disarm()
         self._grant(self.now_ns())
         self._publish_state(self.now_ns())
+        rests_at_s, give_up_s = self._now_s + _REST_S, time.monotonic() + _REST_PATIENCE_S
+        while self._now_s < rests_at_s and time.monotonic() < give_up_s:
+            await self._look
         refusal = await self._ask(self._bridge_disarm) if self._bridge_disarm.service_is_ready() else "no bridge"
         response.success, response.message = not refusal, refusal or "disarmed"
         return response
