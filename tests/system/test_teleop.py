@@ -62,8 +62,13 @@ def test_an_operator_records_a_demonstration_with_keys_alone(up, observer, keybo
         return lambda: words in observer.status[topics.TRIAL_STATUS].get("message", "")
 
     observer.wait_for(says("begin"), "the operator's turn")
-    press("b")
-    observer.wait_for(says(" of 3600 s"), "the run")
+
+    def running():
+        press("b")  # the node that reads the keys may not know yet whom to ask
+        observer.spin(0.5)
+        return says(" of 3600 s")()
+
+    observer.wait_for(running, "the run")
     observer.wait_for_status(topics.POLICY_STATUS, phase="waiting")
     observer.wait_for(lambda: topics.EE_POSE in observer.newest, "the hand's pose")
     before_m = height_m(observer)
