@@ -1,7 +1,7 @@
 # make setup   create the virtual environment with everything in it (quick when nothing changed)
 # make demo    one trial of one_leg on the simulated cell with the shipped policy, and its report
 # make test    everything that must hold before a commit lands: lint, types, tests
-# make one-leg-policy   collect, train and export models/one_leg again (an hour on two cores)
+# make one-leg-policy   roll the teacher out, render, distil and export models/one_leg again (two hours on two cores)
 # make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
 # make row/TASK/LEVEL/POLICY[/ALGORITHM]   train and measure one row of the learned policies in docs/results.md
 # make study/teacher/TASK/LEVEL, make study/scaling/TASK/LEVEL   the paper's figures 4 and 5: students of a teacher
@@ -44,15 +44,16 @@ test: lint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS) tests/nodes tests/system
 
 one-leg-policy: setup
-	$(BIN)/resip collect one_leg --demos 50 --seed 10000 --copies 1 --out data/one_leg_low --threads 2
-	$(BIN)/resip train distill --sim data/one_leg_low --out runs/one_leg_bc --minutes 50 --threads 2
-	$(BIN)/resip export runs/one_leg_bc --dataset data/one_leg_low --out models/one_leg
+	$(BIN)/resip rollout models/one_leg_teacher --episodes 400 --threads 2 --out data/rollouts/one_leg-low
+	$(BIN)/resip render data/rollouts/one_leg-low --every never --out data/rendered/one_leg-low
+	$(BIN)/resip train distill --sim data/rendered/one_leg-low --out runs/one_leg-low-rgb --minutes 62 --threads 1
+	$(BIN)/resip export runs/one_leg-low-rgb --dataset data/rendered/one_leg-low --out models/one_leg
 
 results: export ROS_DOMAIN_ID ?= 77
 results: setup
 	$(BIN)/resip expert all --randomness low med --seed 773000 --json docs/results/experts.json
 	$(BIN)/resip parity --seed 5000 --json docs/results/parity.json
-	$(BIN)/resip trial one_leg --n 20 --seed 881000 --json docs/results/trials_one_leg.json
+	$(BIN)/resip trial one_leg --n 20 --seed 882000 --json docs/results/trials_one_leg.json
 	$(BIN)/resip bench sim --json docs/results/bench_sim.json
 	$(BIN)/resip bench bc data/states/one_leg-low --json docs/results/bench_bc.json
 

@@ -385,6 +385,8 @@ def _evaluation(arguments: GraphArguments) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {
         "order": arguments.order,
         "stop_early": arguments.stop_early,
+        "random_looks": arguments.random_looks,
+        "camera_latency_s": arguments.camera_latency_s,
         "judge": arguments.judge,
         "starts": arguments.starts,
     }

@@ -145,6 +145,8 @@ class TrialNode(runtime.ResipNode):
             time_limit_s=self.parameter("time_limit_s", 70.0, "Longest trial (s of ROS time)", (1.0, 3600.0)),
             order=cast("Order", self.choice("order", "blind", "Whose turn it is at each start", ORDERS)),
             stop_early=self.parameter("stop_early", False, "Stop as soon as two policies are told apart"),
+            random_looks=self.parameter("random_looks", False, "The cell's, for the record"),
+            camera_latency_s=self.parameter("camera_latency_s", 0.0, "The cell's, for the record (s)"),
         )
 
     def _open_desk(self) -> Desk:

@@ -93,6 +93,10 @@ class Settings:
     order: Order = "blind"
     stop_early: bool = False
     """Whether to stop as soon as two policies are told apart."""
+    random_looks: bool = False
+    """Whether the simulated cell looked different in each trial."""
+    camera_latency_s: float = 0.0
+    """How late the simulated frames came."""
 
     @property
     def policies(self) -> dict[str, str]:

@@ -86,6 +86,8 @@ def settings_of(arguments: GraphArguments) -> Settings:
         time_limit_s=arguments.time_limit_s,
         order=arguments.order,
         stop_early=arguments.stop_early,
+        random_looks=arguments.random_looks,
+        camera_latency_s=arguments.camera_latency_s,
     )
 
 
