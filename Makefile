@@ -30,7 +30,7 @@ setup:
 # another ROS graph on this machine keeps its own domain
 demo: export ROS_DOMAIN_ID ?= 77
 demo: setup
-	$(BIN)/resip trial one_leg --n 1 --seed 0
+	$(BIN)/resip trial one_leg --n 1 --seed 1
 
 lint: setup
 	$(BIN)/ruff check
