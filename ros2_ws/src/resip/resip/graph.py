@@ -261,6 +261,8 @@ def _check(arguments: GraphArguments) -> None:
         raise ResipError(f"trials is {arguments.trials}: give the number of trials to run, or 0")
     if arguments.rtf < 0:
         raise ResipError(f"rtf is {arguments.rtf}: give a real-time factor, or 0 for as fast as possible")
+    if not 0 <= arguments.camera_latency_s <= 1:
+        raise ResipError(f"camera_latency_s is {arguments.camera_latency_s}: give 0 to 1 s")
     if arguments.task == TELEOP:
         _check_teleop(arguments)
         return

@@ -123,7 +123,8 @@ def _yaml(value: Parameter) -> str:
     return json.dumps(value)
 
 
-def _environment() -> dict[str, str]:
+def node_environment() -> dict[str, str]:
+    """Environment of a node: it writes its lines at once, and ends when the process that started it does."""
     return {
         "RCUTILS_CONSOLE_OUTPUT_FORMAT": "{severity} {message}",
         **os.environ,
@@ -140,7 +141,7 @@ def _start(spec: NodeSpec, in_foreground: bool, params_file: str, sink: Sink, en
         stderr=None if in_foreground else subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=_environment(),
+        env=node_environment(),
         start_new_session=True,
     )
     process = _Process(spec, popen)

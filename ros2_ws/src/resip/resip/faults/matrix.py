@@ -91,6 +91,7 @@ def _of_policy(name: str, *cause: str) -> Fault:
     """A fault of the policy: it begins with the first tick that has no sound target."""
 
     def begin(rig: Rig) -> float:
+        """Order it and wait for the stop; it began when the target after the last sound one was due."""
         rig.order(name)
         rig.wait_for(lambda: rig.status[topics.SAFETY_STATUS].get("state") == "stopped", f"the stop: {name}")
         return rig.last_target_s + CONTROL_PERIOD_S
@@ -113,6 +114,7 @@ def _second_publisher(topic: str, kind: Any) -> Fault:
     ends: list[Callable[[], None]] = []
 
     def begin(rig: Rig) -> float:
+        """Have a second node publish."""
         ends.append(rig.intrude(topic, kind))
         return rig.now_s
 
@@ -142,11 +144,13 @@ def _unplug(flag: Path) -> Fault:
         pushed.touch()
 
     def begin(rig: Rig) -> float:
+        """Pull the plug."""
         began_s = rig.now_s
         flag.touch()
         return began_s
 
     def end(rig: Rig) -> None:
+        """Plug it in again, its cap at rest."""
         pushed.unlink()
         flag.unlink()
         rig.pass_time(1.5)  # found again

@@ -29,7 +29,7 @@ from resip import topics
 from resip.errors import ResipError
 from resip.graph import NodeSpec
 from resip.nodes import faulty_cell, messages, runtime
-from resip.process import node_command
+from resip.process import node_command, node_environment
 
 Array = NDArray[np.float64]
 
@@ -66,7 +66,7 @@ class Rig:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **(environment or {})}
+        self._environment = {**node_environment(), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", **(environment or {})}
         self._file_limits = file_limit_bytes or {}
         self._context = rclpy.Context()
         self._context.init(args=[])

@@ -101,6 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
     token: str
 
     def do_GET(self) -> None:
+        """Give the page, the state of the trials, or a picture."""
         path = self._allowed_path()
         if path is None:
             return
@@ -119,6 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(HTTPStatus.NOT_FOUND, "no such page")
 
     def do_POST(self) -> None:
+        """Take a word of the operator."""
         path = self._allowed_path()
         if path is None:
             return
