@@ -1,4 +1,4 @@
-"""The SROS2 policy against the graph that it protects; system/test_soak_graph.py tests that it suffices when that runs."""
+"""The SROS2 policy against the graph that it protects; system/test_soak_graph.py tests that it suffices there."""
 
 import pytest
 from resip import soak, spaces, topics
