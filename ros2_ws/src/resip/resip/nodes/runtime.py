@@ -8,12 +8,14 @@ user can mend (``ResipError``).
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final, TypeVar, cast
@@ -30,6 +32,7 @@ from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 
 import resip
 from resip import dds, topics
@@ -53,9 +56,11 @@ COMMAND_LIFESPAN_S: Final = 0.2
 UNNAMED: Final = "a node whose name is not known yet"
 
 _WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the second that a node has to end
+_PATIENCE_S = 0.002  # what a callback that awaits something may cost the others
 _PR_SET_PDEATHSIG = 1
 
 Value = TypeVar("Value", bool, int, float, str)
+Result = TypeVar("Result")
 
 #: Images and state: the newest sample matters, a lost one is not repeated.
 SENSOR_QOS: Final = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT, history=HistoryPolicy.KEEP_LAST)
@@ -248,6 +253,24 @@ class ResipNode(Node):
         """Release what the node holds (threads, sockets, files); called once, while ROS still works."""
 
 
+async def patiently(future: Future[Result]) -> Result | None:
+    """Await a future in a callback at little cost, and give its result.
+
+    Awaited as it is, it would keep a core busy: an executor asks what awaits a future again and again.
+    """
+    while not future.done():
+        time.sleep(_PATIENCE_S)
+        await _Turn()
+    return future.result()
+
+
+class _Turn:
+    """Awaited, it lets the executor see to everything else once."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
 def main(node_class: Callable[[], ResipNode]) -> None:
     """Run a node until it ends itself, SIGINT or SIGTERM; then exit with its status."""
     if os.environ.get(SUPERVISED_ENV):
@@ -313,6 +336,10 @@ def _new_executor() -> Executor:
 
 
 def _spin(node: ResipNode, stop: _StopFlag) -> None:
+    # What the node has by now stays. Python's collector would go through all of it again and again, and each time
+    # the node would stand still: for 0.1 s and more where torch is loaded.
+    gc.collect()
+    gc.freeze()
     executor = _new_executor()
     executor.add_node(node)
     while node.exit_status is None and not stop.is_set:

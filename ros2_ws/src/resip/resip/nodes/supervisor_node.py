@@ -64,7 +64,7 @@ class SupervisorNode(runtime.ResipNode):
         cameras = self.parameter("cameras", True, "Whether the arm moves on what cameras see")
         period_s = self.parameter("camera_period_s", 1 / 30, "Time between two frames (s)", (0.005, 1.0))
         self._wait_s = self.parameter("arm_wait_s", 5.0, "How long arming waits for what is missing (s)", (0.0, 60.0))
-        self._limits = self.limits()
+        self._own = {"version": resip.__version__, "limits": digest(self.limits())}
         self._supervisor = Supervisor()
         self._statuses: dict[str, dict[str, str]] = {}
         self._levels: dict[str, bytes] = {}
@@ -164,11 +164,10 @@ class SupervisorNode(runtime.ResipNode):
 
     def _mismatches(self) -> list[str]:
         """Nodes that run another version or other limits than this one."""
-        own = {"version": resip.__version__, "limits": digest(self._limits)}
         return [
             f"{node} runs {what} {about.get(what)}, not {value}: start the graph again"
             for node, about in self._about.items()
-            for what, value in own.items()
+            for what, value in self._own.items()
             if about.get(what) != value
         ]
 
@@ -182,7 +181,7 @@ class SupervisorNode(runtime.ResipNode):
             *lines,
             f"policy: {policy.get('model', '')} {policy.get('model_sha256', '')[:12]} warm, {policy.get('phase')}",
             f"robot: {self._statuses[topics.ROBOT_STATUS]['mode']}, gripper connected",
-            f"limits {digest(self._limits)}, resip {resip.__version__} in {', '.join(sorted(self._about))}",
+            f"limits {self._own['limits']}, resip {resip.__version__} in {', '.join(sorted(self._about))}",
         ]
 
     # ---- what follows ----
@@ -238,14 +237,16 @@ class SupervisorNode(runtime.ResipNode):
     # ---- services ----
 
     async def _on_arm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """Check everything, wait a little for what is missing, and have the bridge arm."""
-        give_up_s = time.monotonic() + self._wait_s
-        while (problems := self._arming_problems()) and time.monotonic() < give_up_s:
-            await self._look
-        refusal = self._supervisor.begin_arming(problems)
+        """Check everything, wait a little for what is missing, and have the bridge arm.
+
+        Then wait for the inputs again: a bridge that uploads a controller tells no state meanwhile.
+        """
+        refusal = self._supervisor.begin_arming(await self._settled())
         checks = [] if refusal else self._checks()
         if not refusal:
-            refusal = self._supervisor.end_arming(await self._ask(self._bridge_arm), self._now_s)
+            refusal = await self._ask(self._bridge_arm)
+            self._robot.forget()
+            refusal = self._supervisor.end_arming(refusal or "; ".join(await self._settled()), self._now_s)
         response.success = not refusal
         if refusal:
             response.message = f"not armed: {refusal}"
@@ -257,6 +258,13 @@ class SupervisorNode(runtime.ResipNode):
         self._publish_state(self.now_ns())
         return response
 
+    async def _settled(self) -> list[str]:
+        """Why the robot cannot be armed, once what was missing has had time to come."""
+        give_up_s = time.monotonic() + self._wait_s
+        while (problems := self._arming_problems()) and time.monotonic() < give_up_s:
+            await runtime.patiently(self._look)
+        return problems
+
     def _arming_problems(self) -> list[str]:
         if not self._bridge_arm.service_is_ready():
             return ["the bridge is not there"]
@@ -264,7 +272,7 @@ class SupervisorNode(runtime.ResipNode):
 
     async def _ask(self, client: Client) -> str:
         """Call a service of the bridge: why it did not, or nothing."""
-        answer = cast("Trigger.Response", await client.call_async(Trigger.Request()))
+        answer = cast("Trigger.Response", await runtime.patiently(client.call_async(Trigger.Request())))
         return "" if answer.success else answer.message or "the bridge did not say why"
 
     async def _on_disarm(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -274,7 +282,7 @@ class SupervisorNode(runtime.ResipNode):
         self._publish_state(self.now_ns())
         rests_at_s, give_up_s = self._now_s + _REST_S, time.monotonic() + _REST_PATIENCE_S
         while self._now_s < rests_at_s and time.monotonic() < give_up_s:
-            await self._look
+            await runtime.patiently(self._look)
         refusal = await self._ask(self._bridge_disarm) if self._bridge_disarm.service_is_ready() else "no bridge"
         response.success, response.message = not refusal, refusal or "disarmed"
         return response
