@@ -84,7 +84,7 @@ class PolicyNode(runtime.ResipNode):
         self._joints: JointState | None = None
         self._blend_steps = blend_steps
         self._choose(0)
-        self._worker = ThreadPoolExecutor(1)
+        self._worker = ThreadPoolExecutor(1, initializer=runtime.give_way)
         self._limits = self.limits()
         self._begin()
         self._idle()

@@ -57,6 +57,7 @@ UNNAMED: Final = "a node whose name is not known yet"
 
 _WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the second that a node has to end
 _PATIENCE_S = 0.002  # what a callback that awaits something may cost the others
+_NICE = 10
 _PR_SET_PDEATHSIG = 1
 
 Value = TypeVar("Value", bool, int, float, str)
@@ -251,6 +252,11 @@ class ResipNode(Node):
 
     def close(self) -> None:
         """Release what the node holds (threads, sockets, files); called once, while ROS still works."""
+
+
+def give_way() -> None:
+    """Let the calling thread run when no other wants to: for long computations beside the watching and commanding."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 async def patiently(future: Future[Result]) -> Result | None:
