@@ -58,6 +58,7 @@ UNNAMED: Final = "a node whose name is not known yet"
 _WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the second that a node has to end
 _PATIENCE_S = 0.002  # what a callback that awaits something may cost the others
 _NICE = 10
+_SWITCH_S = 0.0005  # how long one thread may keep the others of its node waiting; Python's own is ten times that
 _PR_SET_PDEATHSIG = 1
 
 Value = TypeVar("Value", bool, int, float, str)
@@ -346,6 +347,7 @@ def _spin(node: ResipNode, stop: _StopFlag) -> None:
     # the node would stand still: for 0.1 s and more where torch is loaded.
     gc.collect()
     gc.freeze()
+    sys.setswitchinterval(_SWITCH_S)
     executor = _new_executor()
     executor.add_node(node)
     while node.exit_status is None and not stop.is_set:
