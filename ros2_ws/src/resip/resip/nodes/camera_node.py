@@ -98,9 +98,9 @@ class CameraNode(runtime.ResipNode):
         self._frames += 1
         if self._raw.get_subscription_count():
             self._raw.publish(messages.image_msg(frame.rgb, frame.stamp_ns, self._frame_id))
-        if self._jpeg.get_subscription_count():
-            self._jpeg.publish(messages.compressed_msg(frame.rgb, frame.stamp_ns, self._frame_id))
         self._info.publish(_calibration(frame.intrinsics, frame.stamp_ns, self._frame_id))
+        if self._jpeg.get_subscription_count():  # last, as it takes longest
+            self._jpeg.publish(messages.compressed_msg(frame.rgb, frame.stamp_ns, self._frame_id))
 
 
 def _calibration(intrinsics: Intrinsics, stamp_ns: int, frame_id: str) -> CameraInfo:

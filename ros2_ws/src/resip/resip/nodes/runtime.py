@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import inspect
 import os
 import signal
 import sys
@@ -206,6 +207,8 @@ class ResipNode(Node):
             if tick is not None and tick.index > 0:
                 callback(tick)
 
+        # rclpy looks at what a timer's callback takes before every call; found out anew, that costs more than the rest
+        on_timer.__signature__ = inspect.signature(on_timer)  # pyright: ignore[reportFunctionMemberAccess]
         self.create_timer(TIMER_PERIOD_S, on_timer, clock=source)
 
     def publish_status(

@@ -25,7 +25,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 import resip
-from resip import spaces, topics
+from resip import cdr, spaces, topics
 from resip.control.limits import digest
 from resip.nodes import messages, runtime
 from resip.safety.sources import Bounds, Health, Source
@@ -85,9 +85,8 @@ class SupervisorNode(runtime.ResipNode):
     def _connect(self) -> None:
         self._permit = self.create_publisher(Header, topics.PERMIT, runtime.COMMAND_QOS)
         for camera, source in self._cameras.items():
-            topic = topics.camera_info(camera)
-            self.create_subscription(CameraInfo, topic, self._hear(source), runtime.SENSOR_QOS)
-        self.create_subscription(JointState, topics.JOINT_STATES, self._hear(self._robot), runtime.SENSOR_QOS)
+            self._hear(CameraInfo, topics.camera_info(camera), source)
+        self._hear(JointState, topics.JOINT_STATES, self._robot)
         self.create_subscription(Header, topics.RECORDER, self._on_recorder, runtime.SENSOR_QOS)
         for topic in (topics.POLICY_STATUS, topics.IK_STATUS, topics.ROBOT_STATUS):
             self.create_subscription(DiagnosticArray, topic, self._on_status(topic), runtime.STATUS_QOS)
@@ -109,12 +108,14 @@ class SupervisorNode(runtime.ResipNode):
     def _now_s(self) -> float:
         return self.now_ns() / messages.NS_PER_S
 
-    def _hear(self, source: Source) -> Callable[[Any], None]:
-        def on_message(message: CameraInfo | JointState) -> None:
-            """Take note of the stamp."""
-            source.heard(messages.stamp_ns(message.header.stamp) / messages.NS_PER_S, self._now_s)
+    def _hear(self, kind: type[CameraInfo] | type[JointState], topic: str, source: Source) -> None:
+        """Subscribe to a source. Only its stamps are read: decoding all of it would be most of this node's work."""
 
-        return on_message
+        def on_message(data: bytes) -> None:
+            """Take note of the stamp."""
+            source.heard((cdr.stamp_ns(data) or 0) / messages.NS_PER_S, self._now_s)
+
+        self.create_subscription(kind, topic, on_message, runtime.SENSOR_QOS, raw=True)
 
     def _on_recorder(self, message: Header) -> None:
         self._records = message.frame_id != topics.CLOSED

@@ -31,7 +31,6 @@ from rclpy.client import Client
 from rclpy.clock import Clock
 from rclpy.clock_type import ClockType
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo
 from std_srvs.srv import Trigger
 
 import resip
@@ -123,7 +122,6 @@ class TrialNode(runtime.ResipNode):
             Action.CHOOSE: self.create_client(SetParameters, f"{_POLICY_NODE}/set_parameters"),
         }
         self._statuses: dict[str, DiagnosticArray] = {}
-        self._calibration: dict[str, dict[str, Any]] = {}
         self._stage: str | None = None
         self._line = StatusLine()
         self._trial: Trial | None = None
@@ -239,8 +237,23 @@ class TrialNode(runtime.ResipNode):
             "result": ending.result,
             "reason": ending.reason,
             "reached": self._operator.reached,
-            "calibration": self._calibration,
+            "calibration": self._calibration(),
             "versions": _versions(),
+        }
+
+    def _calibration(self) -> dict[str, dict[str, Any]]:
+        """Of each camera that was heard: size (px), distortion model, k and d."""
+        heard = {camera: self._recorder.newest(topics.camera_info(camera)) for camera in spaces.CAMERAS}
+        return {
+            camera: {
+                "width": info.width,
+                "height": info.height,
+                "distortion_model": info.distortion_model,
+                "k": [float(value) for value in info.k],
+                "d": [float(value) for value in info.d],
+            }
+            for camera, info in heard.items()
+            if info is not None
         }
 
     def _go_on(self, outcome: Outcome) -> None:
@@ -387,9 +400,6 @@ class TrialNode(runtime.ResipNode):
         for topic in _WATCHED:
             self.create_subscription(DiagnosticArray, topic, self._on_status(topic), runtime.STATUS_QOS)
         self.create_subscription(PoseArray, topics.CELL_PART_POSES, self._on_parts, runtime.SENSOR_QOS)
-        for camera in spaces.CAMERAS:
-            topic = topics.camera_info(camera)
-            self.create_subscription(CameraInfo, topic, self._on_calibration(camera), runtime.SENSOR_QOS)
         if self._operator_judges:
             self.create_service(Trigger, topics.TRIAL_BEGIN, self._on_word(operator.BEGIN))
             self.create_service(Trigger, topics.TRIAL_SUCCESS, self._on_word(COMPLETE))
@@ -405,19 +415,6 @@ class TrialNode(runtime.ResipNode):
     def _on_parts(self, message: PoseArray) -> None:
         stage = STAGES.get(self._settings.task)
         self._stage = stage(_poses(message)) if stage and message.poses else None
-
-    def _on_calibration(self, camera: str) -> Callable[[CameraInfo], None]:
-        def on_message(message: CameraInfo) -> None:
-            """Keep the newest calibration."""
-            self._calibration[camera] = {
-                "width": message.width,
-                "height": message.height,
-                "distortion_model": message.distortion_model,
-                "k": [float(value) for value in message.k],
-                "d": [float(value) for value in message.d],
-            }
-
-        return on_message
 
     def _view(self) -> View:
         return View(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from functools import cache
 from typing import Any, Final
 
@@ -10,11 +9,11 @@ from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
+from resip import cdr
 from resip.errors import ResipError
 
 _HEADER_TYPE: Final = "std_msgs/msg/Header"
 _TIME_TYPE: Final = "builtin_interfaces/msg/Time"
-_NS_PER_S: Final = 1_000_000_000
 
 
 class UnknownMessageError(ResipError):
@@ -71,16 +70,8 @@ def decode(type_name: str, data: bytes) -> Any:
 
 
 def stamp_ns(type_name: str, data: bytes) -> int | None:
-    """Read the stamp of a serialised message without decoding the rest; None where the type has none.
-
-    A header's stamp, or the time itself for messages such as Clock that begin with one, is the first
-    thing in the bytes: 4 of encapsulation, then seconds and nanoseconds.
-    """
-    if not _begins_with_time(type_name) or len(data) < 12:
-        return None
-    order = "<" if data[1] & 1 else ">"
-    sec, nanosec = struct.unpack_from(f"{order}iI", data, 4)
-    return sec * _NS_PER_S + nanosec
+    """Read the stamp of a serialised message without decoding the rest; None where the type has none."""
+    return cdr.stamp_ns(data) if _begins_with_time(type_name) else None
 
 
 @cache
