@@ -197,6 +197,7 @@ def test_after_a_restart_the_fault_stays_until_the_arm_is_armed_again(rig):
             assert rig.session.command(panda.RESET_RAD).mode is Mode.FAULTED
         wait_for(lambda: rig.session.arm().mode is Mode.ARMED, "the session is armed again")
         assert rig.session.command(panda.RESET_RAD).reason == ""
+        assert rig.session.settle().reason == ""
     assert second.protocol_violations == 0
     second.stop()
 

@@ -131,6 +131,7 @@ def robot_response(step: str) -> Response:
                 servo.set_target(spaces.Pose(target.position[None], target.matrix[None]), begin_s)
             session.poll()
             session.command(servo.sample(cell.time_s)[0])
+            session.settle()  # before time goes on
             for _ in range(ticks):
                 robot.tick()
             samples.append((cell.time_s - begin_s, _progress(start, panda.ee_pose(cell.joint_positions), step)))

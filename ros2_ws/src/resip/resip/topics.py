@@ -21,15 +21,17 @@ JOY: Final = "/teleop/joy"
 JOINT_COMMAND: Final = "/command/joints"
 IK_STATUS: Final = "/command/status"
 
-#: Permission to move: a header whose ``frame_id`` is ``GO``, or says why not; ``DISARMED`` is in good order.
+#: Permission to move: a header whose ``frame_id`` is ``GO``, signed (see ``safety.process``), or says why not;
+#: ``DISARMED`` is in good order.
 PERMIT: Final = "/safety/permit"
 GO: Final = "go"
 DISARMED: Final = "disarmed"
 SAFETY_STATUS: Final = "/safety/status"
 #: What each node is: its version and its limits.
 ABOUT: Final = "/safety/about"
-#: That the recorder writes: a header while a bag is open, and one whose ``frame_id`` is ``CLOSED`` after it.
+#: A header whose ``frame_id`` is ``RECORDING``, signed, while a bag is open, ``CLOSED`` after it, or says what failed.
 RECORDER: Final = "/trial/recorder"
+RECORDING: Final = "recording"
 CLOSED: Final = "closed"
 
 DIAGNOSTICS: Final = "/diagnostics"

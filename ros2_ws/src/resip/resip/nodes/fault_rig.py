@@ -112,7 +112,11 @@ class Rig:
         self._began.append((message.frame_id, messages.stamp_ns(message.stamp) / messages.NS_PER_S))
 
     def _on_recorder(self, message: Header) -> None:
-        if self._write_failed_s is None and message.frame_id not in ("", topics.CLOSED):
+        if (
+            self._write_failed_s is None
+            and message.frame_id != topics.CLOSED
+            and not read(message.frame_id, topics.RECORDING)[0]
+        ):
             self._write_failed_s = messages.stamp_ns(message.stamp) / messages.NS_PER_S
 
     # ---- processes ----

@@ -35,6 +35,7 @@ from resip.polymetis.session import (
     Mode,
     SessionSettings,
 )
+from resip.safety.process import Watch, read
 
 STATE_PERIOD_S = 0.01
 GRIPPER_TICKS = 3  # the hand reports at 30 Hz
@@ -64,7 +65,7 @@ class FrankaBridgeNode(runtime.ResipNode):
         stale_after_s = self.parameter("stale_after_s", 1.0, "Wall time a state may stand still (s)", (0.1, 30.0))
         self._supervised = self.parameter("supervised", True, "Whether it takes a supervisor's permission to move")
         self._permit_timeout_s = self.parameter(
-            "permit_timeout_s", 0.08, "Silence of the supervisor at which the arm stops (s)", (0.03, 1.0)
+            "permit_timeout_s", 0.2, "Silence of the supervisor at which the arm stops (s)", (0.03, 1.0)
         )
         self._max_command_age_s = self.parameter("max_command_age_s", 0.2, "Oldest command obeyed (s)", (0.02, 2.0))
         stamps = self.choice("stamp_source", "receive", "Clock that stamps the state", STAMP_SOURCES)
@@ -80,6 +81,7 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._speed, self._torque = SpeedCheck(self._limits), TorqueCheck(self._limits)
         self._permission = Permission.NONE
         self._permit_ns = 0
+        self._supervisor = Watch()
         self._stop_reason = ""  # what ended the armed state; kept until the next arming
         self._refusal = ""
         self._polled_at_s = -np.inf
@@ -217,9 +219,11 @@ class FrankaBridgeNode(runtime.ResipNode):
         return self._status.mode is Mode.ARMED and self._permission is Permission.GIVEN
 
     def _on_permit(self, message: Header) -> None:
-        if message.frame_id != topics.GO:
+        well, process = read(message.frame_id, topics.GO)
+        if not well:
             self._stop(message.frame_id)
             return
+        self._supervisor.heard(process)
         self._permit_ns = messages.stamp_ns(message.stamp)
         if self._permission is Permission.AWAITED:
             self._permission = Permission.GIVEN
@@ -228,7 +232,9 @@ class FrankaBridgeNode(runtime.ResipNode):
     def _check_permission(self) -> None:
         """Stop where the supervisor is silent: it may be dead."""
         silent_s = (self.now_ns() - self._permit_ns) * 1e-9
-        if self._supervised and silent_s > self._permit_timeout_s:
+        if self._supervisor.ended:
+            self._stop("the supervisor's process has ended")
+        elif self._supervised and silent_s > self._permit_timeout_s:
             self._stop(f"the supervisor has been silent for {silent_s:.2f} s")
 
     def _stop(self, reason: str) -> None:

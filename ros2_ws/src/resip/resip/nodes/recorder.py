@@ -29,6 +29,7 @@ from resip.nodes import messages
 from resip.recording import definitions
 from resip.recording.loss import LossCounter
 from resip.recording.writer import LOST_KEY, BagWriter, OfferedQos
+from resip.safety.process import signed
 
 _IMAGE_TYPE: Final = "sensor_msgs/msg/Image"
 _DRAIN_PERIOD_S: Final = 0.02
@@ -151,7 +152,8 @@ class Recorder:
                 self._drain()
                 if self._writer is not None:
                     self._save(self._writer.flush)
-                    self._heartbeat.publish(messages.header(self._now_ns(), self._failure))
+                    word = self._failure or signed(topics.RECORDING)
+                    self._heartbeat.publish(messages.header(self._now_ns(), word))
 
     def _discover(self) -> None:
         for name, types in self._node.get_topic_names_and_types():

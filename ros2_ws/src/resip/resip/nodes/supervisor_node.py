@@ -28,6 +28,7 @@ import resip
 from resip import cdr, spaces, topics
 from resip.control.limits import digest
 from resip.nodes import messages, runtime
+from resip.safety.process import Watch, read, signed
 from resip.safety.sources import Bounds, Health, Source
 from resip.safety.supervisor import State, Supervisor
 
@@ -42,7 +43,8 @@ _REST_PATIENCE_S: Final = 2.0
 _STATE_BOUNDS: Final = Bounds(0.03, 0.1)
 #: Of the nodes whose silence holds the arm by itself: this only latches it.
 _NODE_BOUNDS: Final = Bounds(0.3, 1.0)
-_RECORDER_BOUNDS: Final = Bounds(0.05, 0.08)
+#: Of a recorder that hangs; the end of its process is noticed at once.
+_RECORDER_BOUNDS: Final = Bounds(0.1, 0.3)
 _CAMERA_PERIODS: Final = (1.5, 3.0)
 
 #: Topics that one node alone may publish on.
@@ -72,6 +74,7 @@ class SupervisorNode(runtime.ResipNode):
         self._rivalry: list[str] = []
         self._recorder = Source("recorder", _RECORDER_BOUNDS)
         self._records, self._recorder_failure = False, ""
+        self._recorder_process = Watch()
         camera_bounds = Bounds(*(periods * period_s for periods in _CAMERA_PERIODS))
         self._cameras = {c: Source(f"{c} camera", camera_bounds, ordered=True) for c in spaces.CAMERAS if cameras}
         self._robot = Source("robot state", _STATE_BOUNDS, ordered=True)
@@ -115,11 +118,14 @@ class SupervisorNode(runtime.ResipNode):
             """Take note of the stamp."""
             source.heard((cdr.stamp_ns(data) or 0) / messages.NS_PER_S, self._now_s)
 
-        self.create_subscription(kind, topic, on_message, runtime.SENSOR_QOS, raw=True)
+        # rclpy's types do not know of raw messages
+        self.create_subscription(kind, topic, cast("Any", on_message), runtime.SENSOR_QOS, raw=True)
 
     def _on_recorder(self, message: Header) -> None:
+        well, process = read(message.frame_id, topics.RECORDING)
         self._records = message.frame_id != topics.CLOSED
-        self._recorder_failure = message.frame_id if self._records else ""
+        self._recorder_failure = message.frame_id if self._records and not well else ""
+        self._recorder_process.heard(process)
         self._recorder.heard(messages.stamp_ns(message.stamp) / messages.NS_PER_S, self._now_s)
 
     def _on_status(self, topic: str) -> Callable[[DiagnosticArray], None]:
@@ -145,6 +151,7 @@ class SupervisorNode(runtime.ResipNode):
         sources += [self._recorder] if self._records else []
         problems = [problem for source in sources if (problem := source.problem(now_s))]
         problems += [f"recorder: {self._recorder_failure}"] if self._recorder_failure else []
+        problems += ["recorder: its process ended with the bag open"] if self._recorder_process.ended else []
         return problems + self._rivalry + self._reported() + self._mismatches()
 
     def _reported(self) -> list[str]:
@@ -220,7 +227,7 @@ class SupervisorNode(runtime.ResipNode):
 
     def _grant(self, time_ns: int) -> None:
         state, reason = self._supervisor.state, self._supervisor.reason
-        word = topics.GO if self._supervisor.permits else reason if state is State.STOPPED else state.value
+        word = signed(topics.GO) if self._supervisor.permits else reason if state is State.STOPPED else state.value
         self._permit.publish(messages.header(time_ns, word))
 
     def _publish_state(self, time_ns: int) -> None:

@@ -8,7 +8,7 @@ Nothing here imports Polymetis (Python 3.8, conda only), rclpy or a simulator. T
                     session = ArmSession(ArmClient("127.0.0.1", 50051), SessionSettings(stale_after_s=1.0))
                     status = session.poll()          # -> ArmStatus(mode, reason, state); 100 Hz
                     status = session.arm()           # uploads the impedance controller; holds where the arm is
-                    status = session.command(q_rad)  # (7,), 20 to 100 Hz; silence is a hold
+                    status = session.command(q_rad)  # (7,), 20 to 100 Hz; silence is a hold; the answer comes later
                     status = session.disarm()        # the server's default controller holds
                     gripper = GripperSession(GripperClient("127.0.0.1", 50052), settings)
                     gripper.command(close=True); status = gripper.poll()   # -> GripperStatus

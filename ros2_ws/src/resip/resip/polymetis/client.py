@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
@@ -48,7 +47,7 @@ class _Client:
         self._channel = grpc.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
         self._calls = {name: self._stub(service, name, method) for name, method in wire.METHODS[service].items()}
 
-    def _stub(self, service: str, name: str, method: wire.Method) -> Callable[..., Any]:
+    def _stub(self, service: str, name: str, method: wire.Method) -> Any:
         # A stream of one message is, on the wire, a plain request, and costs less than half of the client's time:
         # archives are far below the limit of 4 MiB a message, so they are sent as one chunk.
         make = self._channel.unary_stream if method.streams_response else self._channel.unary_unary
@@ -68,7 +67,10 @@ class _Client:
             answer = self._calls[name](request, timeout=deadline_s or self._deadline_s)
             return list(answer) if hasattr(answer, "__next__") else answer
         except grpc.RpcError as error:
-            raise PolymetisError(self.address, name, error.code(), error.details() or "") from error  # pyright: ignore[reportAttributeAccessIssue]
+            raise self._refused(name, error) from error
+
+    def _refused(self, name: str, error: Any) -> PolymetisError:
+        return PolymetisError(self.address, name, error.code(), error.details() or "")
 
     def close(self) -> None:
         """Close the channel."""
@@ -112,6 +114,18 @@ class ArmClient(_Client):
         Kills a real server on which no controller was ever set: ``ArmSession.command`` checks first.
         """
         return messages.interval_from_wire(self._call("UpdateController", wire.archive_message(archive)))
+
+    def begin_update(self, archive: bytes) -> grpc.Future:
+        """Send what ``update_controller`` sends, without waiting; ``end_update`` has the answer."""
+        request = wire.archive_message(archive)
+        return self._calls["UpdateController"].future(request, timeout=self._deadline_s)
+
+    def end_update(self, begun: grpc.Future) -> messages.Interval:
+        """Wait for the answer to an update that was begun."""
+        try:
+            return messages.interval_from_wire(begun.result())
+        except grpc.RpcError as error:
+            raise self._refused("UpdateController", error) from error
 
     def terminate_controller(self) -> messages.Interval:
         """End the running controller; the default controller holds the arm where it is."""

@@ -99,6 +99,7 @@ class ArmSession:
         self._episode_start = NONE
         self._checked_at_s = -np.inf
         self._refusals = 0
+        self._begun: grpc.Future | None = None  # a command that the server has not answered yet
         self._update = archives.UpdateArchive()
         self._controller = archives.controller_archive(self._settings.impedance)
 
@@ -115,6 +116,8 @@ class ArmSession:
     def poll(self) -> ArmStatus:
         """Read the state and find out whether all is still well."""
         with self._turn:
+            if self._begun is not None and self._begun.done():
+                self._end_command()
             try:
                 self._observe(self._client.state())
             except PolymetisError as error:
@@ -211,6 +214,7 @@ class ArmSession:
             return f"the controller at {self._client.address} did not stay in charge"
         self._checked_at_s = self._clock()
         self._refusals = 0
+        self._begun = None
         return ""
 
     def _advances(self) -> bool:
@@ -232,7 +236,8 @@ class ArmSession:
         """Move the set point to joints ``(7,)`` in rad; needs to be armed.
 
         Joints are kept out of the margin in which the robot pushes back. A target that is not finite, or whose
-        fingertip is outside the robot's box, is refused: the controller then holds.
+        fingertip is outside the robot's box, is refused: the controller then holds. The server's answer is not waited
+        for, so that a slow one does not hold up the watch on the state: the next call has it, or ``settle``.
         """
         with self._turn:
             if self._mode is not Mode.ARMED:
@@ -244,13 +249,28 @@ class ArmSession:
             self._check_episode()
             if self._mode is not Mode.ARMED:
                 return self._status()
-            try:
-                self._client.update_controller(self._update.encode(clip_joints(q)))
-                self._refusals = 0
-            except PolymetisError as error:
-                self._understand_refusal(error)
-                return self._status(str(error))
-            return self._status()
+            refused = self._end_command()
+            if self._mode is Mode.ARMED:
+                self._begun = self._client.begin_update(self._update.encode(clip_joints(q)))
+            return self._status(refused)
+
+    def settle(self) -> ArmStatus:
+        """Wait until the server has answered the last command."""
+        with self._turn:
+            return self._status(self._end_command())
+
+    def _end_command(self) -> str:
+        """Take the server's answer to the last command: why it was not obeyed, or nothing."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return ""
+        try:
+            self._client.end_update(begun)
+            self._refusals = 0
+        except PolymetisError as error:
+            self._understand_refusal(error)
+            return str(error)
+        return ""
 
     def hold(self) -> ArmStatus:
         """Brake: move the set point to where the arm comes to rest soonest, not to where it was last told to go.
@@ -258,6 +278,7 @@ class ArmSession:
         When that cannot be told either, the controller's own watchdog ends the motion.
         """
         with self._turn:
+            self._end_command()
             if self._mode is Mode.ARMED:
                 try:
                     self._observe(self._client.state())
@@ -282,6 +303,7 @@ class ArmSession:
     def disarm(self) -> ArmStatus:
         """End our controller if it still runs, and acknowledge a fault; the default controller holds the arm."""
         with self._turn:
+            self._begun = None
             try:
                 ours = Interval(self._episode_start, NONE)
                 if ours.running and self._client.episode() == ours:
