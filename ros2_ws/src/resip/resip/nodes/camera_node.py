@@ -27,6 +27,8 @@ class CameraNode(runtime.ResipNode):
       camera: the camera to use instead of the RealSense that the parameters name; for tests.
     """
 
+    real_time = runtime.CONTROL
+
     def __init__(self, camera: Camera | None = None) -> None:
         super().__init__("camera_node")
         self._name = self.choice("camera", "front", "Which view this is; names the topics", spaces.CAMERAS)

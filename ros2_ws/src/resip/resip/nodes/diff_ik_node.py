@@ -27,6 +27,8 @@ STATUS_TICKS = 10
 class DiffIkNode(runtime.ResipNode):
     """Parameters in ``__init__``; topics in ``resip.topics``."""
 
+    real_time = runtime.CONTROL
+
     def __init__(self) -> None:
         super().__init__("diff_ik_node")
         self._target_timeout_s = self.parameter(

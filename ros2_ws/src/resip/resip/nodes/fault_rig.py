@@ -30,6 +30,7 @@ from resip.errors import ResipError
 from resip.graph import NodeSpec
 from resip.nodes import faulty_cell, messages, runtime
 from resip.process import node_command, node_environment
+from resip.safety.process import read
 
 Array = NDArray[np.float64]
 
@@ -112,11 +113,8 @@ class Rig:
         self._began.append((message.frame_id, messages.stamp_ns(message.stamp) / messages.NS_PER_S))
 
     def _on_recorder(self, message: Header) -> None:
-        if (
-            self._write_failed_s is None
-            and message.frame_id != topics.CLOSED
-            and not read(message.frame_id, topics.RECORDING)[0]
-        ):
+        well = message.frame_id == topics.CLOSED or read(message.frame_id, topics.RECORDING)[0]
+        if self._write_failed_s is None and not well:
             self._write_failed_s = messages.stamp_ns(message.stamp) / messages.NS_PER_S
 
     # ---- processes ----

@@ -56,6 +56,8 @@ class Permission(enum.Enum):
 class FrankaBridgeNode(runtime.ResipNode):
     """Parameters in ``__init__``; topics and services in ``resip.topics``."""
 
+    real_time = runtime.CONTROL
+
     def __init__(self) -> None:
         super().__init__("franka_bridge_node")
         host = self.parameter("host", "127.0.0.1", "Control PC that runs the Polymetis servers")

@@ -67,6 +67,8 @@ class _Loaded:
 class PolicyNode(runtime.ResipNode):
     """Parameters in ``__init__``; topics and services in ``resip.topics``."""
 
+    real_time = runtime.CONTROL
+
     def __init__(self) -> None:
         super().__init__("policy_node")
         names = self.parameter("policy", "models/one_leg", "Folders of exported policies, or replay:PATH.npz")

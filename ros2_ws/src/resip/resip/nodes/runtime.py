@@ -7,10 +7,12 @@ user can mend (``ResipError``).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import inspect
 import os
+import resource
 import signal
 import sys
 import threading
@@ -40,6 +42,9 @@ from resip import dds, topics
 from resip.control.limits import Limits, digest, load_limits
 from resip.errors import ResipError
 from resip.nodes import messages
+
+#: Real-time priorities of nodes: those between camera and arm go before the recording, and that before the rest.
+ORDINARY, RECORDING, CONTROL = 0, 5, 10
 
 OK: Final = DiagnosticStatus.OK
 WARN: Final = DiagnosticStatus.WARN
@@ -116,6 +121,9 @@ class Ticker:
 
 class ResipNode(Node):
     """Base of the nodes: declared parameters, diagnostics, and an end with a reason."""
+
+    #: Real-time priority: the arm holds where such a node is late. None in simulation, which waits.
+    real_time = ORDINARY
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -260,7 +268,20 @@ class ResipNode(Node):
 
 def give_way() -> None:
     """Let the calling thread run when no other wants to: for long computations beside the watching and commanding."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
+def may_be_real_time() -> bool:
+    """Whether this process has the right to real-time scheduling (``rtprio``)."""
+    return os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_RTPRIO)[0] >= CONTROL
+
+
+def _be_real_time(priority: int) -> None:
+    """Let every thread of this process run before those of a lower priority, if it has the right to."""
+    with contextlib.suppress(OSError):  # without the right; a thread that has just ended
+        for thread in os.listdir("/proc/self/task"):
+            os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(priority))
 
 
 async def patiently(future: Future[Result]) -> Result | None:
@@ -351,6 +372,8 @@ def _spin(node: ResipNode, stop: _StopFlag) -> None:
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(_SWITCH_S)
+    if node.real_time and not node.get_parameter("use_sim_time").value:
+        _be_real_time(node.real_time)
     executor = _new_executor()
     executor.add_node(node)
     while node.exit_status is None and not stop.is_set:

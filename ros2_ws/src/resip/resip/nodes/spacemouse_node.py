@@ -58,6 +58,8 @@ class SpacemouseNode(runtime.ResipNode):
       open_device: opens the SpaceMouse instead of ``hidraw.open_spacemouse``; for tests.
     """
 
+    real_time = runtime.CONTROL
+
     def __init__(self, open_device: Callable[[], spacemouse.HidDevice] | None = None) -> None:
         super().__init__("spacemouse_node")
         kind = self.choice("source", "spacemouse", "What the operator moves the robot with", SOURCES)

@@ -61,6 +61,8 @@ _ONE_SPEAKER: Final = (
 class SupervisorNode(runtime.ResipNode):
     """Parameters in ``__init__``; topics and services in ``resip.topics``."""
 
+    real_time = runtime.CONTROL
+
     def __init__(self) -> None:
         super().__init__("supervisor_node")
         cameras = self.parameter("cameras", True, "Whether the arm moves on what cameras see")

@@ -93,6 +93,8 @@ class TrialNode(runtime.ResipNode):
       operator_judges: a person begins and judges trials in simulation too.
     """
 
+    real_time = runtime.RECORDING
+
     def __init__(self, operator_judges: bool = False) -> None:
         super().__init__("trial_node")
         self._settings = self._declare_settings()
