@@ -1,6 +1,10 @@
 """Whether inputs still come, and whether the arm may move: the supervisor without ROS."""
 
+import os
+import subprocess
+
 import pytest
+from resip.safety import process
 from resip.safety.sources import DEAD_AFTER_S, FAULT_MEMORY_S, Bounds, Health, Source
 from resip.safety.supervisor import GRANT_TIMEOUT_S, State, Supervisor
 
@@ -116,3 +120,26 @@ def test_disarming_in_good_order_is_no_stop():
     supervisor.disarm()
     assert not supervisor.watch(["front camera: dead"], False, "", 1.0)
     assert supervisor.state is State.DISARMED
+
+
+def test_a_word_carries_the_process_that_said_it():
+    assert process.read(process.signed("go"), "go") == (True, os.getpid())
+    assert process.read("go", "go") == (True, None)
+    assert process.read("go away", "go") == (False, None)
+    assert process.read("cannot write: no space left on device", "recording") == (False, None)
+
+
+def test_the_end_of_a_process_is_known_at_once_and_that_of_an_unseen_one_never():
+    child = subprocess.Popen(["sleep", "1000"])
+    watch = process.Watch()
+    watch.heard(child.pid)
+    assert not watch.ended
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert watch.ended
+    child.wait()
+    watch.heard(None)
+    assert not watch.ended
+    watch.heard(2**22 + 1)  # beyond the highest number that there is
+    assert not watch.ended
+    watch.close()

@@ -8,6 +8,8 @@ import textwrap
 import time
 
 import pytest
+from rclpy.task import Future
+from resip.nodes import runtime
 from resip.nodes.runtime import Tick, Ticker
 
 MS = 1_000_000
@@ -50,6 +52,41 @@ def start(tmp_path):
     for process in running:
         process.kill()
         process.communicate()
+
+
+def test_a_callback_that_awaits_lets_the_others_have_their_turn():
+    future = Future()
+    awaiting = runtime.patiently(future)
+    for _ in range(3):
+        awaiting.send(None)
+    future.set_result("answer")
+    with pytest.raises(StopIteration) as end:
+        awaiting.send(None)
+    assert end.value.value == "answer"
+
+
+def may_be_real_time():
+    """Whether this machine lets its processes be scheduled in real time."""
+    code = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("simulated", "real_time"), [("false", True), ("true", False)])
+def test_a_node_that_asks_for_it_is_scheduled_in_real_time_where_time_is_real(start, simulated, real_time):
+    body = """
+        self.real_time = runtime.CONTROL
+        import os, threading
+        def tell():
+            policies = {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+            print(policies == {os.SCHED_RR}, os.SCHED_RR in policies, flush=True)
+            self.end(0)
+        from rclpy.clock import Clock
+        from rclpy.clock_type import ClockType
+        self.create_timer(0.01, tell, clock=Clock(clock_type=ClockType.STEADY_TIME))
+    """
+    node = start(textwrap.dedent(body), f"use_sim_time:={simulated}")
+    said = node.stdout.readline().split()
+    assert said == [str(real_time and may_be_real_time())] * 2
 
 
 def test_a_tick_has_the_exact_time_that_it_serves():

@@ -5,6 +5,7 @@ import resip
 from resip import spaces, topics
 from resip.control.limits import Limits, digest
 from resip.nodes import messages, runtime
+from resip.safety.process import read
 from ros_harness import TICK_NS, Surroundings, node
 from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
@@ -21,7 +22,7 @@ class Graph(Surroundings):
         self.cameras = set(spaces.CAMERAS)
         self.limits = digest(Limits())
         self.policy = (runtime.OK, "idle")
-        self.armed = False
+        self.armed = self.silent_once_armed = False
         self._infos = {c: self._publisher(CameraInfo, topics.camera_info(c)) for c in spaces.CAMERAS}
         self._statuses = {}
         for name in (topics.BRIDGE_ARM, topics.BRIDGE_DISARM, topics.POLICY_STOP):
@@ -34,6 +35,8 @@ class Graph(Surroundings):
     def _answer(self, name):
         def on_request(request, response):
             self.asked.append(name)
+            if name == topics.BRIDGE_ARM:
+                self.robot_is_there = self.robot_is_there and not self.silent_once_armed
             self.armed = name == topics.BRIDGE_ARM or (self.armed and name != topics.BRIDGE_DISARM)
             response.success = True
             return response
@@ -66,19 +69,18 @@ class Graph(Surroundings):
 
     @property
     def permits(self):
-        return bool(self.seen[topics.PERMIT]) and self.newest[topics.PERMIT].frame_id == topics.GO
+        return bool(self.seen[topics.PERMIT]) and read(self.newest[topics.PERMIT].frame_id, topics.GO)[0]
+
+    def ask(self, service):
+        """Call a service; its answer comes while time goes by."""
+        client = self.node.create_client(Trigger, service)
+        self.wait_for(client.service_is_ready, service)
+        return client.call_async(Trigger.Request())
 
     def request(self, service):
         """Call a service while time goes by."""
-        client = self.node.create_client(Trigger, service)
-        self.wait_for(client.service_is_ready, service)
-        future = client.call_async(Trigger.Request())
-
-        def answered():
-            self.pass_time()
-            return future.done()
-
-        self.wait_for(answered, f"answer of {service}")
+        future = self.ask(service)
+        self.pass_until(future.done, f"answer of {service}")
         return future.result()
 
     def pass_until(self, condition, what):
@@ -91,7 +93,7 @@ class Graph(Surroundings):
 
 @pytest.fixture
 def graph(tmp_path):
-    program = node("supervisor_node", tmp_path / "supervisor.log", use_sim_time=True, arm_wait_s=1.0)
+    program = node("supervisor_node", tmp_path / "supervisor.log", use_sim_time=True, arm_wait_s=3.0)
     graph = Graph()
     graph.log = lambda: program.log
     graph.pass_until(lambda: graph.seen[topics.PERMIT], "the supervisor")
@@ -126,6 +128,19 @@ def test_all_that_is_wrong_is_named_instead_of_arming(graph):
     assert "front camera" not in refused.message
     assert topics.BRIDGE_ARM not in graph.asked
     assert not graph.permits
+
+
+def test_permission_waits_for_a_state_that_came_after_the_bridge_has_armed(graph):
+    graph.silent_once_armed = True
+    answer = graph.ask(topics.ARM)
+    graph.pass_until(lambda: topics.BRIDGE_ARM in graph.asked, "the bridge's turn")
+    graph.pass_time(2)
+    assert not graph.permits
+    assert not answer.done()
+    graph.robot_is_there = True
+    graph.pass_until(answer.done, "the answer")
+    assert answer.result().success, answer.result().message
+    graph.pass_until(lambda: graph.permits, "permission")
 
 
 def test_a_camera_that_goes_stops_the_arm_until_it_is_armed_again(graph):

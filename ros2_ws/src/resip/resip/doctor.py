@@ -184,6 +184,13 @@ def check_gpu() -> Finding:
     return Finding(Status.OK, f"torch {detail}")
 
 
+def check_real_time() -> Finding:
+    """The right to real-time scheduling, which the nodes between camera and arm use on a real robot."""
+    code = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10)); print('granted')"
+    remedy = "give your user `rtprio 50` in /etc/security/limits.conf (docs/robot.md); simulation does without"
+    return _from_probe(code, remedy, Status.ABSENT)
+
+
 def check_spacemouse(devices: Path = hidraw.SYSFS) -> Finding:
     """A SpaceMouse among the HID devices, and the right to read it."""
     found = hidraw.spacemice(devices)
@@ -232,6 +239,7 @@ def checks(models: Path, robot_ip: str | None) -> list[Check]:
         Check("cameras", check_cameras),
         Check("GPU", check_gpu),
         Check("SpaceMouse", check_spacemouse),
+        Check("real time", check_real_time),
     ]
     if robot_ip is not None:
         listed.append(Check("robot", lambda: check_robot(robot_ip), needed=True))

@@ -206,7 +206,7 @@ def settings(folder: Path, short: bool = False) -> list[Setting]:
             ("policy crashes", "policy_node", "policy: missing", "policy: dead"),
             ("inverse kinematics killed", "diff_ik_node", "inverse kinematics: missing", "inverse kinematics: dead"),
             ("bridge killed", "franka_bridge_node", "robot state"),
-            ("supervisor killed", "supervisor_node", "the supervisor has been silent"),
+            ("supervisor killed", "supervisor_node", "the supervisor's process has ended"),
         )
     ]
     return [

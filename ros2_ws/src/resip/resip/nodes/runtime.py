@@ -12,7 +12,6 @@ import ctypes
 import gc
 import inspect
 import os
-import resource
 import signal
 import sys
 import threading
@@ -270,11 +269,6 @@ def give_way() -> None:
     """Let the calling thread run when no other wants to: for long computations beside the watching and commanding."""
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
-
-
-def may_be_real_time() -> bool:
-    """Whether this process has the right to real-time scheduling (``rtprio``)."""
-    return os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_RTPRIO)[0] >= CONTROL
 
 
 def _be_real_time(priority: int) -> None:

@@ -10,6 +10,7 @@ It is a software stop, not safety rated.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -191,6 +192,7 @@ class SupervisorNode(runtime.ResipNode):
             *lines,
             f"policy: {policy.get('model', '')} {policy.get('model_sha256', '')[:12]} warm, {policy.get('phase')}",
             f"robot: {self._statuses[topics.ROBOT_STATUS]['mode']}, gripper connected",
+            f"scheduling: {'real time' if os.sched_getscheduler(0) == os.SCHED_RR else 'ordinary'}",
             f"limits {self._own['limits']}, resip {resip.__version__} in {', '.join(sorted(self._about))}",
         ]
 
