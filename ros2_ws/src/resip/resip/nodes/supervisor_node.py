@@ -44,8 +44,6 @@ _REST_PATIENCE_S: Final = 2.0
 _STATE_BOUNDS: Final = Bounds(0.03, 0.1)
 #: Of the nodes whose silence holds the arm by itself: this only latches it.
 _NODE_BOUNDS: Final = Bounds(0.3, 1.0)
-#: Of a recorder that hangs; the end of its process is noticed at once.
-_RECORDER_BOUNDS: Final = Bounds(0.1, 0.3)
 _CAMERA_PERIODS: Final = (1.5, 3.0)
 
 #: Topics that one node alone may publish on.
@@ -75,7 +73,7 @@ class SupervisorNode(runtime.ResipNode):
         self._levels: dict[str, bytes] = {}
         self._about: dict[str, dict[str, str]] = {}
         self._rivalry: list[str] = []
-        self._recorder = Source("recorder", _RECORDER_BOUNDS)
+        self._recorder = Source("recorder", _NODE_BOUNDS)  # that its process has ended is noticed at once
         self._records, self._recorder_failure = False, ""
         self._recorder_process = Watch()
         camera_bounds = Bounds(*(periods * period_s for periods in _CAMERA_PERIODS))
