@@ -36,6 +36,7 @@ _ARM_ATTEMPTS: Final = 3
 _ARM_RETRY_S: Final = 0.5
 #: A server that has refused so many updates, one after the other, is not asked any more: 0.1 s at 100 Hz.
 _MOST_REFUSALS: Final = 10
+_OPEN_TOLERANCE_M: Final = 0.005
 _GRIPPER_SETTLE_NS: Final = 200_000_000  # a motion shows within this time of the robot's clock, or there is none
 
 
@@ -423,14 +424,16 @@ class GripperSession:
         """Send what is wanted if that is new, or if the hand failed to open; a grasp of nothing is not its fault."""
         if wish != self._sent:
             self._attempts = 0
-        elif wish or self._succeeded or self._attempts >= self._settings.attempts:
+        elif wish or self._opened or self._attempts >= self._settings.attempts:
             return
         self._attempts += 1
         self._send(wish)
 
     @property
-    def _succeeded(self) -> bool:
-        return self._state is None or self._state.prev_command_successful
+    def _opened(self) -> bool:
+        """Whether the last command succeeded, or the hand is open all the same: a part may press the fingers apart."""
+        state, enough_m = self._state, self._settings.open_width_m - _OPEN_TOLERANCE_M
+        return state is None or state.prev_command_successful or state.width_m >= enough_m
 
     def _stuck(self) -> str:
         """Why the hand is of no use although it answers, or nothing."""
@@ -442,7 +445,7 @@ class GripperSession:
             return f"stuck: it has been moving for {moving_s:.1f} s" if too_long else ""
         self._moving_since_ns = None
         given_up = self._sent is False and self._attempts >= self._settings.attempts and self._free()
-        return "" if self._succeeded or not given_up else f"stuck: it did not open in {self._attempts} attempts"
+        return "" if self._opened or not given_up else f"stuck: it did not open in {self._attempts} attempts"
 
     def _observe(self, state: GripperState) -> None:
         if state.timestamp_ns == 0:
