@@ -17,6 +17,7 @@ NODES = (
     "trial_node",
     "session_node",
     "soak_node",
+    "soak_robot",
 )
 
 setup(

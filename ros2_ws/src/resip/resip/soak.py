@@ -127,9 +127,9 @@ def nodes(minutes: float, directory: Path) -> list[NodeSpec]:
         arm_port=arm_port,
         gripper_port=gripper_port,
     )
-    robot = {"task": TASK, "images": False, "timestep_s": _TIMESTEP_S}
+    robot = {"task": TASK, "timestep_s": _TIMESTEP_S, "arm_port": arm_port, "gripper_port": gripper_port}
     return [
-        NodeSpec("sim_cell", "resip.nodes.sim_cell", {**robot, "arm_port": arm_port, "gripper_port": gripper_port}),
+        NodeSpec("soak_robot", "resip.nodes.soak_robot", robot),
         *(_with_software_camera(spec) for spec in graph(arguments)),
         NodeSpec("soak_node", "resip.nodes.soak_node", {"directory": str(directory)}),
     ]

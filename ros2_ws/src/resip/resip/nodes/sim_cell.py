@@ -106,8 +106,6 @@ class SimCell(runtime.ResipNode):
         self._task = self.parameter("task", "one_leg", "Task whose parts lie in the cell")
         self._timestep_s = self.parameter("timestep_s", 0.002, "Physics and control step (s)", (0.0005, 0.005))
         self._images = self.parameter("images", True, "Whether the cell has cameras")
-        if not self._images:  # it then stands for a real robot, which is another machine's work
-            self.real_time = runtime.CONTROL
         camera_hz = self.parameter("camera_hz", 10.0, "Frames a second of cell time", (1.0, 60.0))
         latency_s = self.parameter("camera_latency_s", 0.0, "How late frames come, in cell time (s)", (0.0, 1.0))
         self._random_looks = self.parameter("random_looks", False, "Lights, colours and cameras drawn at each reset")
