@@ -163,3 +163,33 @@ def test_a_hand_whose_motion_does_not_end_is_stuck_until_it_is_free():
     assert session.poll().reason == ""
     session.close()
     robot.stop()
+
+
+class StubbornHand:
+    """The client of a hand that says of every motion that it failed, at a width that it keeps."""
+
+    address = "127.0.0.1:50052"
+
+    def __init__(self, width_m):
+        self.width_m, self.time_ns, self.orders = width_m, 0, 0
+
+    def state(self):
+        self.time_ns += 300_000_000
+        return GripperState(timestamp_ns=self.time_ns, width_m=self.width_m, prev_command_successful=False)
+
+    def goto(self, width_m, speed_m_s):
+        self.orders += 1
+
+
+@pytest.mark.parametrize(
+    ("width_m", "orders", "reason"),
+    [(0.02, 2, "stuck: it did not open in 2 attempts"), (0.075, 1, "")],
+    ids=["held shut", "pressed wide open"],
+)
+def test_a_hand_that_does_not_open_is_stuck_unless_it_is_open_all_the_same(width_m, orders, reason):
+    hand = StubbornHand(width_m)
+    session = GripperSession(hand)
+    session.command(close=False)
+    statuses = [session.poll() for _ in range(6)]
+    assert statuses[-1].reason == reason
+    assert hand.orders == orders

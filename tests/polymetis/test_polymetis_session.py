@@ -283,6 +283,22 @@ def test_a_server_that_refuses_every_update_is_a_fault(rig, monkeypatch):
     assert rig.robot.protocol_violations == 0
 
 
+def test_a_command_does_not_wait_for_the_server_whose_refusal_is_told_later(rig, monkeypatch):
+    answer = threading.Event()
+
+    def refuse_at_leisure(archive):
+        answer.wait(60.0)
+        raise ServerError(grpc.StatusCode.CANCELLED, "Failed to update controller: refused")
+
+    with rig.robot.ticking():
+        rig.arm()
+        monkeypatch.setattr(rig.robot.server, "update_controller", refuse_at_leisure)
+        assert rig.session.command(panda.RESET_RAD).reason == ""
+        assert rig.session.poll().reason == ""
+        answer.set()
+        assert "Failed to update controller: refused" in rig.session.settle().reason
+
+
 def test_a_hold_brakes_a_moving_arm_where_it_is(rig):
     goal = panda.RESET_RAD.copy()
     goal[0] += 1.2
