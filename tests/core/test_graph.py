@@ -37,6 +37,11 @@ def test_the_robots_graph_has_cameras_and_the_wall_clock():
     assert not any("use_sim_time" in spec.parameters for spec in nodes.values())
 
 
+def test_the_hand_opens_as_far_as_the_task_wants():
+    for arguments, open_m in (({"task": "lamp"}, 0.07), ({"task": "teleop", "assembly": "one_leg"}, 0.065)):
+        assert by_name(GraphArguments(**arguments))["franka_bridge_node"].parameters["gripper_open_m"] == open_m
+
+
 def test_trials_add_the_node_that_runs_them():
     parameters = by_name(GraphArguments(trials=3, seed=7, record="out"))[graph.TRIAL_NODE].parameters
     assert (parameters["n"], parameters["seed"], parameters["out_dir"]) == (3, 7, "out")

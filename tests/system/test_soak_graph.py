@@ -8,7 +8,15 @@ from ros_harness import Observer, Program
 from sros2_policy import KINDS, allows, permissions
 
 SECONDS = 15
-NODES = {"soak_robot", "front_camera", "wrist_camera", "franka_bridge_node", "diff_ik_node", "policy_node", "trial_node"}
+NODES = {
+    "soak_robot",
+    "front_camera",
+    "wrist_camera",
+    "franka_bridge_node",
+    "diff_ik_node",
+    "policy_node",
+    "trial_node",
+}
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ from resip import spaces
 from resip.errors import ResipError, UnknownNameError, check_name
 from resip.policy.replay import REPLAY_PREFIX
 from resip.polymetis.client import ARM_PORT, GRIPPER_PORT
+from resip.tasks import GRIPPER_OPEN_M, TASKS, TIME_LIMITS_S
 from resip.teleop.profile import PROFILES_OF
 from resip.teleop.terminal import own_terminal
-from resip.trials.evaluation import TIME_LIMITS_S, Order, format_policies, parse_policies, read_protocol
+from resip.trials.evaluation import Order, format_policies, parse_policies, read_protocol
 
-TASKS: Final = tuple(TIME_LIMITS_S)
 #: A graph with an operator in the policy's place, for any of the tasks.
 TELEOP: Final = "teleop"
 #: The graph of the task that a protocol file names, with its policies and trials.
@@ -325,10 +325,14 @@ def _cameras(arguments: GraphArguments) -> list[NodeSpec]:
 
 
 def _bridge_parameters(arguments: GraphArguments) -> dict[str, Parameter]:
-    ports: dict[str, Parameter] = {"arm_port": arguments.arm_port, "gripper_port": arguments.gripper_port}
+    own: dict[str, Parameter] = {
+        "arm_port": arguments.arm_port,
+        "gripper_port": arguments.gripper_port,
+        "gripper_open_m": GRIPPER_OPEN_M[arguments.cell_task],
+    }
     if arguments.robot == "sim":
-        return ports | {"host": "127.0.0.1", "stamp_source": "robot", **_SIM_PATIENCE}
-    return ports | {"host": arguments.robot_ip}
+        return own | {"host": "127.0.0.1", "stamp_source": "robot", **_SIM_PATIENCE}
+    return own | {"host": arguments.robot_ip}
 
 
 def _supervisor(arguments: GraphArguments) -> NodeSpec:

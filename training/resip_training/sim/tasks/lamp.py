@@ -13,6 +13,7 @@ from typing import Final
 import mujoco
 import numpy as np
 from resip import rotation
+from resip.tasks import GRIPPER_OPEN_M
 
 from resip_training.sim import threads
 from resip_training.sim.collision import GRIPPED, PART, ROUND, THREAD, Collides
@@ -148,7 +149,7 @@ LAMP: Final = Task(
         ),
     ),
     max_steps=1000,
-    gripper_open_m=0.07,
+    gripper_open_m=GRIPPER_OPEN_M["lamp"],
     timestep_s=0.002,  # at 4 ms, stiff fingers on round surfaces chatter, up to 11 mm deep
     held_part="lamp_bulb",
     randomness=MappingProxyType(

@@ -8,6 +8,7 @@ from typing import Final
 
 import mujoco
 import numpy as np
+from resip.tasks import GRIPPER_OPEN_M
 
 from resip_training.sim import threads
 from resip_training.sim.collision import PART, THREAD, Collides
@@ -111,7 +112,7 @@ ONE_LEG: Final = Task(
         ),
     ),
     max_steps=700,
-    gripper_open_m=0.065,
+    gripper_open_m=GRIPPER_OPEN_M["one_leg"],
     randomness=MappingProxyType(
         {
             "low": _level((0.172, 0.19), (3.5, 5.4), obstacle_m=0.02, arm_deg=5.0),

@@ -8,6 +8,7 @@ from typing import Final
 import mujoco
 import numpy as np
 from resip import spaces
+from resip.tasks import GRIPPER_OPEN_M
 
 from resip_training.sim.collision import LIGHT
 from resip_training.sim.parts import Part, add_box
@@ -56,7 +57,7 @@ PEG_HOLE: Final = Task(
     ),
     relations=(Relation(base="peg", other="hole", target_positions_m=np.zeros((1, 3)), target_matrix=np.eye(3)),),
     max_steps=200,
-    gripper_open_m=0.07,
+    gripper_open_m=GRIPPER_OPEN_M["peg_hole"],
     timestep_s=0.002,
     randomness=MappingProxyType({"low": _level(0.02, 5.0), "med": _level(0.04, 10.0), "high": _level(0.06, 13.0)}),
 )

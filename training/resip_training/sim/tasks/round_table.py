@@ -7,6 +7,7 @@ from typing import Final
 
 import mujoco
 import numpy as np
+from resip.tasks import GRIPPER_OPEN_M
 
 from resip_training.sim import frames, threads
 from resip_training.sim.collision import PART, THREAD
@@ -134,7 +135,7 @@ ROUND_TABLE: Final = Task(
         ),
     ),
     max_steps=1000,
-    gripper_open_m=0.065,
+    gripper_open_m=GRIPPER_OPEN_M["round_table"],
     randomness=MappingProxyType(
         {
             "low": _level((0.178, 0.202, 0.191), (3.14, 2.44, 1.53), 0.02, 5.0),

@@ -74,7 +74,8 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._robot_stamps = stamps == "robot"
         settings = SessionSettings(stale_after_s=stale_after_s)
         self._arm = ArmSession(ArmClient(host, arm_port, deadline_s), settings)
-        hand_settings = GripperSettings(stale_after_s=stale_after_s)
+        open_m = self.parameter("gripper_open_m", 0.065, "Width to which the gripper opens (m)", (0.01, 0.08))
+        hand_settings = GripperSettings(open_width_m=open_m, stale_after_s=stale_after_s)
         self._gripper = GripperSession(GripperClient(host, gripper_port, deadline_s), hand_settings)
         self._status = ArmStatus(Mode.DISCONNECTED)
         self._hand = GripperStatus(False)

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final, Literal, get_args, get_type_hints
 
 import numpy as np
@@ -28,11 +27,6 @@ from resip.errors import ResipError, check_name
 
 Order = Literal["blind", "listed"]
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
-
-#: Each task's own time limit: the reference's number of 10 Hz steps (s of ROS time).
-TIME_LIMITS_S: Final[Mapping[str, float]] = MappingProxyType(
-    {"one_leg": 70.0, "round_table": 100.0, "lamp": 100.0, "peg_hole": 20.0}
-)
 
 
 class ProtocolError(ResipError):
