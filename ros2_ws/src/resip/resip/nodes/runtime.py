@@ -42,8 +42,8 @@ from resip.control.limits import Limits, digest, load_limits
 from resip.errors import ResipError
 from resip.nodes import messages
 
-#: Real-time priorities of nodes: those between camera and arm go before the recording, and that before the rest.
-ORDINARY, RECORDING, CONTROL = 0, 5, 10
+#: Real-time priorities: what is between camera and arm goes before the recording, and that before inference.
+ORDINARY, INFERENCE, RECORDING, CONTROL = 0, 2, 5, 10
 
 OK: Final = DiagnosticStatus.OK
 WARN: Final = DiagnosticStatus.WARN
@@ -62,7 +62,6 @@ UNNAMED: Final = "a node whose name is not known yet"
 
 _WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the second that a node has to end
 _PATIENCE_S = 0.002  # what a callback that awaits something may cost the others
-_NICE = 10
 _SWITCH_S = 0.0005  # how long one thread may keep the others of its node waiting; Python's own is ten times that
 _PR_SET_PDEATHSIG = 1
 
@@ -266,9 +265,9 @@ class ResipNode(Node):
 
 
 def give_way() -> None:
-    """Let the calling thread run when no other wants to: for long computations beside the watching and commanding."""
-    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+    """Let the calling thread of a node in real time go after the others: for inference, which takes longest."""
+    if os.sched_getscheduler(0) == os.SCHED_RR:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(INFERENCE))
 
 
 def _be_real_time(priority: int) -> None:

@@ -26,7 +26,6 @@ class SoakNode(runtime.ResipNode):
 
     def __init__(self) -> None:
         super().__init__("soak_node")
-        runtime.give_way()
         self._directory = Path(self.parameter("directory", "", "Folder of the trials"))
         self._begun = -1
         self._begin = self.create_client(Trigger, topics.TRIAL_BEGIN)
