@@ -75,10 +75,13 @@ def may_be_real_time():
 def test_a_node_that_asks_for_it_is_scheduled_in_real_time_where_time_is_real(start, simulated, real_time):
     body = """
         self.real_time = runtime.CONTROL
-        import os, threading
+        import os
+        from concurrent.futures import ThreadPoolExecutor
         def tell():
             policies = {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
-            print(policies == {os.SCHED_RR}, os.SCHED_RR in policies, flush=True)
+            worker = ThreadPoolExecutor(1, initializer=runtime.give_way)
+            priority = worker.submit(lambda: os.sched_getparam(0).sched_priority).result()
+            print(policies == {os.SCHED_RR}, os.SCHED_RR in policies, priority, flush=True)
             self.end(0)
         from rclpy.clock import Clock
         from rclpy.clock_type import ClockType
@@ -86,7 +89,8 @@ def test_a_node_that_asks_for_it_is_scheduled_in_real_time_where_time_is_real(st
     """
     node = start(textwrap.dedent(body), f"use_sim_time:={simulated}")
     said = node.stdout.readline().split()
-    assert said == [str(real_time and may_be_real_time())] * 2
+    expected = real_time and may_be_real_time()
+    assert said == [str(expected), str(expected), str(runtime.INFERENCE if expected else 0)]
 
 
 def test_a_tick_has_the_exact_time_that_it_serves():

@@ -272,8 +272,8 @@ def give_way() -> None:
 
 def _be_real_time(priority: int) -> None:
     """Let every thread of this process run before those of a lower priority, if it has the right to."""
-    with contextlib.suppress(OSError):  # without the right; a thread that has just ended
-        for thread in os.listdir("/proc/self/task"):
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # without the right; a thread that has just ended
             os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(priority))
 
 
