@@ -296,7 +296,10 @@ def test_a_command_does_not_wait_for_the_server_whose_refusal_is_told_later(rig,
         assert rig.session.command(panda.RESET_RAD).reason == ""
         assert rig.session.poll().reason == ""
         answer.set()
-        assert "Failed to update controller: refused" in rig.session.settle().reason
+        refused = "Failed to update controller: refused"
+        assert refused in rig.session.settle().reason
+        rig.session.poll()
+        assert refused in rig.session.command(panda.RESET_RAD).reason
 
 
 def test_a_hold_brakes_a_moving_arm_where_it_is(rig):

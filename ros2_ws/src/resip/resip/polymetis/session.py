@@ -101,6 +101,7 @@ class ArmSession:
         self._checked_at_s = -np.inf
         self._refusals = 0
         self._begun: grpc.Future | None = None  # a command that the server has not answered yet
+        self._refused = ""  # why the last one that it answered was not obeyed
         self._update = archives.UpdateArchive()
         self._controller = archives.controller_archive(self._settings.impedance)
 
@@ -214,8 +215,7 @@ class ArmSession:
         if started.start == NONE or self._client.episode() != Interval(started.start, NONE):
             return f"the controller at {self._client.address} did not stay in charge"
         self._checked_at_s = self._clock()
-        self._refusals = 0
-        self._begun = None
+        self._begun, self._refusals, self._refused = None, 0, ""
         return ""
 
     def _advances(self) -> bool:
@@ -250,28 +250,28 @@ class ArmSession:
             self._check_episode()
             if self._mode is not Mode.ARMED:
                 return self._status()
-            refused = self._end_command()
+            self._end_command()
             if self._mode is Mode.ARMED:
                 self._begun = self._client.begin_update(self._update.encode(clip_joints(q)))
-            return self._status(refused)
+            return self._status(self._refused)
 
     def settle(self) -> ArmStatus:
         """Wait until the server has answered the last command."""
         with self._turn:
-            return self._status(self._end_command())
+            self._end_command()
+            return self._status(self._refused)
 
-    def _end_command(self) -> str:
-        """Take the server's answer to the last command: why it was not obeyed, or nothing."""
+    def _end_command(self) -> None:
+        """Take the server's answer to the last command, if one has none yet."""
         begun, self._begun = self._begun, None
         if begun is None:
-            return ""
+            return
         try:
             self._client.end_update(begun)
-            self._refusals = 0
+            self._refusals, self._refused = 0, ""
         except PolymetisError as error:
+            self._refused = str(error)
             self._understand_refusal(error)
-            return str(error)
-        return ""
 
     def hold(self) -> ArmStatus:
         """Brake: move the set point to where the arm comes to rest soonest, not to where it was last told to go.
