@@ -50,7 +50,12 @@ def test_an_input_that_never_came_is_named():
 
 @pytest.mark.parametrize(
     ("stamp_s", "now_s", "words"),
-    [(0.9, 1.0, "went back by 0.100 s"), (1.0, 1.0, "came twice"), (6.0, 1.0, "5.00 s ahead")],
+    [
+        (0.9, 1.0, "went back by 0.100 s"),
+        (1.0, 1.0, "came twice"),
+        (6.0, 1.0, "5.00 s ahead"),
+        (1.05, 1.5, "comes 0.45 s late"),
+    ],
 )
 def test_stamps_out_of_order_are_a_problem_for_a_while(stamp_s, now_s, words):
     source = heard(0.8, 1.0)
@@ -59,6 +64,14 @@ def test_stamps_out_of_order_are_a_problem_for_a_while(stamp_s, now_s, words):
     later_s = now_s + FAULT_MEMORY_S + 0.01
     source.heard(later_s, later_s)
     assert source.problem(later_s) == ""
+
+
+def test_silence_counts_from_when_a_message_came_however_old_it_was():
+    source = Source("front camera", BOUNDS, ordered=True)
+    source.heard(1.0, now_s=1.06)
+    source.heard(1.03, now_s=1.09)
+    assert source.health(1.13) is Health.OK
+    assert "missing, nothing for 0.11 s" in source.problem(1.2)
 
 
 def test_statuses_may_come_twice_with_one_stamp():

@@ -93,10 +93,22 @@ def _of_policy(name: str, *cause: str) -> Fault:
     def begin(rig: Rig) -> float:
         """Order it and wait for the stop; it began when the target after the last sound one was due."""
         rig.order(name)
-        rig.wait_for(lambda: rig.status[topics.SAFETY_STATUS].get("state") == "stopped", f"the stop: {name}")
+        rig.wait_for(lambda: rig.stopped, f"the stop: {name}")
         return rig.last_target_s + CONTROL_PERIOD_S
 
     return Fault(name, cause, begin, _end_order)
+
+
+def _no_frames(name: str) -> Fault:
+    """A fault that keeps frames back: it begins when the first that does not come is due."""
+
+    def begin(rig: Rig) -> float:
+        """Order it and wait for the stop, which the silence after the last frame brought about."""
+        rig.order(name)
+        rig.wait_for(lambda: rig.stopped, f"the stop: {name}")
+        return rig.last_frame_s(missing_s=2 * _CAMERA_PERIOD_S) + _CAMERA_PERIOD_S
+
+    return Fault(name, ("front camera: missing",), begin, _end_order)
 
 
 def _killed(name: str, node: str, *cause: str) -> Fault:
@@ -160,11 +172,11 @@ def _unplug(flag: Path) -> Fault:
 
 CAMERAS: Final = (
     _ordered("camera freeze", "front camera is frozen"),
-    _ordered("camera drops nine frames of ten", "front camera: missing"),
+    _no_frames("camera drops nine frames of ten"),
     _ordered("camera frames out of order", "front camera: its stamps went back"),
     _ordered("camera frames twice", "front camera: a stamp came twice"),
     _ordered("camera clock jumps", "front camera: its stamps are"),
-    _ordered("camera vanishes and returns", "front camera: missing"),
+    _no_frames("camera vanishes and returns"),
     _of_policy("policy nan", "not finite"),
     _of_policy("policy slow", "the next one is not ready", "nothing has come from"),
 )

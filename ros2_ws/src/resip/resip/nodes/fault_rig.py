@@ -22,6 +22,7 @@ from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -31,6 +32,7 @@ from resip.graph import NodeSpec
 from resip.nodes import faulty_cell, messages, runtime
 from resip.process import node_command, node_environment
 from resip.safety.process import read
+from resip.safety.supervisor import State
 
 Array = NDArray[np.float64]
 
@@ -78,6 +80,8 @@ class Rig:
         self._motion: list[tuple[float, float, float, float]] = []
         self._began: list[tuple[str, float]] = []
         self._targets_s: list[float] = []
+        self._frames_s: list[float] = []
+        self._stopped_s = 0.0
         self._write_failed_s: float | None = None
         self._subscribe()
         self._clients = {service: self._node.create_client(Trigger, service) for service in _SERVICES}
@@ -94,11 +98,15 @@ class Rig:
         self._node.create_subscription(PoseStamped, topics.TARGET_POSE, self._on_target, runtime.COMMAND_QOS)
         self._node.create_subscription(Header, faulty_cell.BEGAN, self._on_began, runtime.STATUS_QOS)
         self._node.create_subscription(Header, topics.RECORDER, self._on_recorder, 1)
+        front = topics.camera_info(faulty_cell.CAMERA)
+        self._node.create_subscription(CameraInfo, front, self._on_frame, runtime.CELL_QOS)
 
     def _on_status(self, topic: str) -> Callable[[DiagnosticArray], None]:
         def on_message(message: DiagnosticArray) -> None:
-            """Keep the newest."""
-            self.status[topic] = messages.diagnostic_values(message)
+            """Keep the newest, and when the supervisor stopped."""
+            before, self.status[topic] = self.status[topic], messages.diagnostic_values(message)
+            if topic == topics.SAFETY_STATUS and self.stopped and before.get("state") != State.STOPPED.value:
+                self._stopped_s = _seconds(message.header)
 
         return on_message
 
@@ -108,6 +116,9 @@ class Rig:
 
     def _on_target(self, message: PoseStamped) -> None:
         self._targets_s.append(_seconds(message.header))
+
+    def _on_frame(self, message: CameraInfo) -> None:
+        self._frames_s.append(_seconds(message.header))
 
     def _on_began(self, message: Header) -> None:
         self._began.append((message.frame_id, messages.stamp_ns(message.stamp) / messages.NS_PER_S))
@@ -245,6 +256,15 @@ class Rig:
     def last_target_s(self) -> float:
         """Stamp of the newest target."""
         return self._targets_s[-1]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the supervisor has stopped the arm."""
+        return self.status[topics.SAFETY_STATUS].get("state") == State.STOPPED.value
+
+    def last_frame_s(self, missing_s: float) -> float:
+        """Stamp of the last frame before the newest stop, of a camera that sent none for so long before it."""
+        return max(stamp_s for stamp_s in self._frames_s if stamp_s <= self._stopped_s - missing_s)
 
     @property
     def write_failed_s(self) -> float | None:

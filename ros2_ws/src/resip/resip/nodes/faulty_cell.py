@@ -40,6 +40,9 @@ _JUMP_NS: Final = 5_000_000_000
 _KEPT_OF: Final = 10  # frames of which the camera that drops them keeps one
 _CUES: Final = {"policy nan": circle.CUE_NAN, "policy slow": circle.CUE_SLOW}
 
+#: The camera that fails.
+CAMERA: Final = "front"
+
 
 class FaultyCell(SimCell):
     """One fault at a time; those of a camera are the front one's."""
@@ -98,7 +101,7 @@ class FaultyCell(SimCell):
             robot.hand.stick(False)
 
     def _publish_frame(self, camera: _Camera, pixels: NDArray, time_ns: int) -> None:
-        if camera.name != "front":
+        if camera.name != CAMERA:
             super()._publish_frame(camera, pixels, time_ns)
             return
         self._frames += 1

@@ -36,15 +36,16 @@ from resip.safety.supervisor import State, Supervisor
 PERMIT_PERIOD_S: Final = 0.02
 STATUS_TICKS: Final = 5
 _LOOK_PERIOD_S: Final = 0.1
-#: Time in which a stopped arm comes to rest, and longest wait (wall time) for that.
+#: Time in which a stopped arm comes to rest, and longest wait (wall time) for that: the simulated cell stands still for
+#: two seconds when commands have ended.
 _REST_S: Final = 0.3
-_REST_PATIENCE_S: Final = 2.0
+_REST_PATIENCE_S: Final = 5.0
 
-#: Ages (s) at which inputs are late, and at which the arm stops. The arm needs some 0.1 s to come to rest after that.
+#: Silences (s) at which inputs are late, and at which the arm stops. It needs some 0.1 s to come to rest after that.
 _STATE_BOUNDS: Final = Bounds(0.03, 0.1)
 #: Of the nodes whose silence holds the arm by itself: this only latches it.
 _NODE_BOUNDS: Final = Bounds(0.3, 1.0)
-_CAMERA_PERIODS: Final = (1.5, 3.0)
+_CAMERA_PERIODS: Final = (1.5, 2.5)  # one frame may be lost
 
 #: Topics that one node alone may publish on.
 _ONE_SPEAKER: Final = (
@@ -116,8 +117,9 @@ class SupervisorNode(runtime.ResipNode):
         """Subscribe to a source. Only its stamps are read: decoding all of it would be most of this node's work."""
 
         def on_message(data: bytes) -> None:
-            """Take note of the stamp."""
+            """Take note of the stamp, and look at everything."""
             source.heard((cdr.stamp_ns(data) or 0) / messages.NS_PER_S, self._now_s)
+            self._watch()
 
         # rclpy's types do not know of raw messages
         self.create_subscription(kind, topic, cast("Any", on_message), runtime.SENSOR_QOS, raw=True)

@@ -1,4 +1,8 @@
-"""Is an input still coming, and in order? One ``Source`` an input, judged by its stamps. Pure: all times are given."""
+"""Is an input still coming, in order and in time? One ``Source`` an input. Pure: all times are given.
+
+Silence is counted from when a message came, as a camera's stamps lie some frames back already when it comes; how far
+they may lie back or ahead is a bound of its own.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from typing import Final
 DEAD_AFTER_S: Final = 1.0
 #: How far a stamp may be ahead of the clock: cameras keep clocks of their own, and a simulated clock comes in steps.
 MAX_AHEAD_S: Final = 0.2
+#: How old a message may be when it comes.
+MAX_BEHIND_S: Final = 0.25
 #: A fault in the order of the stamps counts for so long after it was seen.
 FAULT_MEMORY_S: Final = 1.0
 
@@ -25,7 +31,7 @@ class Health(enum.Enum):
 
 @dataclass(frozen=True)
 class Bounds:
-    """Ages of the newest message at which an input is late, and at which the arm stops."""
+    """Silences at which an input is late, and at which the arm stops."""
 
     late_after_s: float
     missing_after_s: float
@@ -36,7 +42,7 @@ class Source:
 
     Args:
       name: for people.
-      bounds: of its age.
+      bounds: of its silence.
       ordered: whether its stamps have to rise with every message.
     """
 
@@ -45,6 +51,7 @@ class Source:
         self._bounds = bounds
         self._ordered = ordered
         self._newest_s: float | None = None
+        self._heard_s: float | None = None
         self._fault: tuple[str, float] | None = None
 
     def heard(self, stamp_s: float, now_s: float) -> None:
@@ -52,20 +59,23 @@ class Source:
         if stamp_s > now_s + MAX_AHEAD_S:
             self._fault = (f"its stamps are {stamp_s - now_s:.2f} s ahead of the clock", now_s)
             return
+        if stamp_s < now_s - MAX_BEHIND_S:
+            self._fault = (f"it comes {now_s - stamp_s:.2f} s late", now_s)
+            return
         if self._ordered and self._newest_s is not None and stamp_s <= self._newest_s:
             back_s = self._newest_s - stamp_s
             what = f"its stamps went back by {back_s:.3f} s" if back_s > 0 else "a stamp came twice"
             self._fault = (what, now_s)
             return
-        self._newest_s = stamp_s
+        self._newest_s, self._heard_s = stamp_s, now_s
 
     def forget(self) -> None:
         """Count from nothing again, as before the first message."""
-        self._newest_s = self._fault = None
+        self._newest_s = self._heard_s = self._fault = None
 
     def age_s(self, now_s: float) -> float | None:
-        """Age of the newest message by its stamp; None before the first."""
-        return None if self._newest_s is None else max(0.0, now_s - self._newest_s)
+        """Time since the newest message came; None before the first."""
+        return None if self._heard_s is None else max(0.0, now_s - self._heard_s)
 
     def health(self, now_s: float) -> Health:
         """State of the input."""
