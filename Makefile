@@ -22,7 +22,7 @@ BIN := $(VENV)/bin
 # DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: setup demo browser test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim soak faults bench-gpu
+.PHONY: setup demo test-packages test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim soak faults bench-gpu
 
 setup:
 	@scripts/setup.sh $(VENV)
@@ -38,13 +38,13 @@ lint: setup
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/hadolint docker/*/Dockerfile
 
-# tests of the operator's page look at it in a browser
-browser:
-	@[ -n "$$(which chromium chromium-browser google-chrome 2>/dev/null)" ] || \
-	{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
-	echo "resip test: without Chromium (apt-get install chromium) its tests are skipped"
+# what only tests need: a browser that looks at the operator's page, and the other way to draw off screen
+test-packages:
+	@{ [ -n "$$(which chromium chromium-browser google-chrome 2>/dev/null)" ] && /sbin/ldconfig -p | grep -q 'libOSMesa\.so'; } || \
+	{ [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium libosmesa6 >/dev/null; } || \
+	echo "resip test: tests of what is missing are skipped; apt-get install chromium libosmesa6"
 
-test: lint browser
+test: lint test-packages
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/core tests/polymetis tests/sim tests/training
 	# in a process of their own: one that has loaded both halves (DDS, OpenGL, torch, librealsense) crashes as it ends
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS) tests/nodes tests/system

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import os
 import subprocess
 import sys
@@ -210,7 +211,10 @@ print(renderer.render(data, "front").std() > 10)
 """
 
 
-@pytest.mark.parametrize("backend", ["", "osmesa"])
+_NO_OSMESA = pytest.mark.skipif(not ctypes.util.find_library("OSMesa"), reason="apt-get install libosmesa6")
+
+
+@pytest.mark.parametrize("backend", ["", pytest.param("osmesa", marks=_NO_OSMESA)])
 def test_a_renderer_left_open_does_not_disturb_the_interpreter_s_exit(backend: str):
     # this process has chosen its own OpenGL already, and PyOpenGL says so in the environment
     inherited = {name: value for name, value in os.environ.items() if name != "PYOPENGL_PLATFORM"}
