@@ -139,7 +139,7 @@ def test_inference_that_takes_long_delays_no_tick(policy_node, surroundings, tmp
     told = surroundings.told[topics.POLICY_STATUS]
     waiting = [status for status in told if status["phase"] == "waiting"]
     assert [int(status["ticks"]) for status in waiting] == list(range(1, len(waiting) + 1))
-    assert len(waiting) > 5
+    assert len(waiting) > 2  # the one that asked for it, and others while it was thought about
     first = next(status for status in told if status["chunk"] == "1")
     assert first["missed_ticks"] == "0"
     assert float(first["inference_ms"]) > 100
