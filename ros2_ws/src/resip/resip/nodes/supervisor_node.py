@@ -41,8 +41,9 @@ _LOOK_PERIOD_S: Final = 0.1
 _REST_S: Final = 0.3
 _REST_PATIENCE_S: Final = 5.0
 
-#: Silences (s) at which inputs are late, and at which the arm stops. It needs some 0.1 s to come to rest after that.
-_STATE_BOUNDS: Final = Bounds(0.03, 0.1)
+#: Silences (s) at which inputs are late, and at which the arm stops. A bridge that tells no state sends no commands
+#: either, so the arm holds by itself after the 0.05 s of its controller's watchdog: this latches it.
+_STATE_BOUNDS: Final = Bounds(0.05, 0.2)
 #: Of the nodes whose silence holds the arm by itself: this only latches it.
 _NODE_BOUNDS: Final = Bounds(0.3, 1.0)
 _CAMERA_PERIODS: Final = (1.5, 2.5)  # one frame may be lost
