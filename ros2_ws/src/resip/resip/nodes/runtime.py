@@ -264,6 +264,16 @@ class ResipNode(Node):
         """Release what the node holds (threads, sockets, files); called once, while ROS still works."""
 
 
+def keep_objects() -> None:
+    """Tell Python's collector that what the node has by now stays; called again by who loads more in a thread.
+
+    Otherwise it goes through all of it again and again, and each time the node stands still: for 0.1 s and more where
+    torch is loaded.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def give_way() -> None:
     """Let the calling thread of a node in real time go after the others: for inference, which takes longest."""
     if os.sched_getscheduler(0) == os.SCHED_RR:
@@ -360,10 +370,7 @@ def _new_executor() -> Executor:
 
 
 def _spin(node: ResipNode, stop: _StopFlag) -> None:
-    # What the node has by now stays. Python's collector would go through all of it again and again, and each time
-    # the node would stand still: for 0.1 s and more where torch is loaded.
-    gc.collect()
-    gc.freeze()
+    keep_objects()
     sys.setswitchinterval(_SWITCH_S)
     if node.real_time and not node.get_parameter("use_sim_time").value:
         _be_real_time(node.real_time)

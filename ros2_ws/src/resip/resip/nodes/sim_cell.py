@@ -191,6 +191,7 @@ class SimCell(runtime.ResipNode):
         try:
             robot = SimulatedRobot(cell, *self._ports, control_hz=round(1.0 / self._timestep_s))
             robot.start()
+            runtime.keep_objects()
         except BaseException:
             cell.close()
             raise

@@ -55,6 +55,7 @@ class SoakRobot(runtime.ResipNode):
             cell.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
             robot = SimulatedRobot(cell, *self._ports, control_hz=round(1.0 / self._timestep_s))
             robot.start()
+            runtime.keep_objects()
             try:
                 self._tick(robot)
             finally:
