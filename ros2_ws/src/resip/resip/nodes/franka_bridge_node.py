@@ -84,7 +84,7 @@ class FrankaBridgeNode(runtime.ResipNode):
         self._speed, self._torque = SpeedCheck(self._limits), TorqueCheck(self._limits)
         self._permission = Permission.NONE
         self._permit_ns = 0
-        self._supervisor = Watch()
+        self._supervisor_process = Watch()
         self._stop_reason = ""  # what ended the armed state; kept until the next arming
         self._refusal = ""
         self._polled_at_s = -np.inf
@@ -226,7 +226,7 @@ class FrankaBridgeNode(runtime.ResipNode):
         if not well:
             self._stop(message.frame_id)
             return
-        self._supervisor.heard(process)
+        self._supervisor_process.heard(process)
         self._permit_ns = messages.stamp_ns(message.stamp)
         if self._permission is Permission.AWAITED:
             self._permission = Permission.GIVEN
@@ -235,7 +235,7 @@ class FrankaBridgeNode(runtime.ResipNode):
     def _check_permission(self) -> None:
         """Stop where the supervisor is silent: it may be dead."""
         silent_s = (self.now_ns() - self._permit_ns) * 1e-9
-        if self._supervisor.ended:
+        if self._supervisor_process.ended:
             self._stop("the supervisor's process has ended")
         elif self._supervised and silent_s > self._permit_timeout_s:
             self._stop(f"the supervisor has been silent for {silent_s:.2f} s")
