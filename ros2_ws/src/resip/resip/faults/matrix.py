@@ -355,7 +355,7 @@ def _refused(name: str, place: Path) -> Result:
         rig.wait_for(lambda: rig.now_s > 0.0, "the cell")
         answer = rig.call(topics.ARM)
         rig.pass_time(_WATCHED_S)
-        reason = rig.log(node).strip().splitlines()[-1]
+        reason = rig.log(node).strip().splitlines()[-1].replace(f"{place}/", "")
         held = hold(*rig.motion(0.0), 0.0)
         words = {"wrong model": "policy.pt", "parameter out of bounds": "target_timeout_s"}.get(name, "max_step_m")
         named = rig.ended(node) == 1 and words in reason and not answer.success
