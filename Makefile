@@ -4,6 +4,7 @@
 # make one-leg-policy   roll the teacher out, render, distil and export models/one_leg again (two hours on two cores)
 # make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
 # make row/TASK/LEVEL/POLICY[/ALGORITHM]   train and measure one row of the learned policies in docs/results.md
+# make ablation/TASK/LEVEL/POLICY/ALGORITHM      the same row with one setting of the residual changed at a time
 # make study/teacher/TASK/LEVEL, make study/scaling/TASK/LEVEL   the paper's figures 4 and 5: students of a teacher
 # make study/coverage SIM=DIR REAL=DIR   the paper's figure 8: what simulated and real demonstrations cover
 # make sheets           draw docs/images/sheet_TASK.png again: what the cameras see of each task
@@ -66,6 +67,9 @@ results: setup
 # such as row/one_leg/low/dp or row/one_leg/low/dp/residual-ppo; SEED=1 for another seed of the training
 row/%: setup
 	BIN=$(BIN) scripts/row.sh $(subst /, ,$*)
+
+ablation/%: setup
+	BIN=$(BIN) scripts/ablation.sh $(subst /, ,$*)
 
 study/teacher/% study/scaling/%: setup
 	BIN=$(BIN) scripts/study_$(word 2,$(subst /, ,$@)).sh $(subst /, ,$*)

@@ -4,12 +4,13 @@
 #   scripts/row.sh TASK LEVEL POLICY [ALGORITHM [NAME OPTION...]]      as `make row/one_leg/low/dp/residual-ppo` does
 #
 # What is there is not made again and what was interrupted is finished, so a row can be asked for twice. NAME tells runs
-# of an algorithm apart that differ by OPTIONs. SEED is that of the training; bases are of seed 0.
+# of an algorithm apart that differ by OPTIONs. SEED is that of the training; bases are of seed 0. CHUNK is the number
+# of actions that a base executes before it is asked again, where it is not the policy's own.
 set -euo pipefail
 
 task=$1 level=$2 policy=$3 algorithm=${4:-} name=${5:-} options=("${@:6}")
 source "$(dirname "$0")/stages.sh"
-seed=${SEED:-0} run=runs/$task-$level-$policy
+seed=${SEED:-0} run=runs/$task-$level-$policy${CHUNK:+-chunk-$CHUNK}
 
 # control steps, and what differs from the defaults: a peg fits by a tenth of a millimetre, so corrections are small
 case $algorithm in
@@ -28,7 +29,7 @@ fi
 
 if [[ ! -f $run/finished ]]; then
   collect_states
-  train_once "$run" bc "$states" --policy "$policy"
+  train_once "$run" bc "$states" --policy "$policy" ${CHUNK:+--action-horizon "$CHUNK"}
 fi
 if [[ -n $algorithm ]]; then
   base=$run run=$run-$algorithm${name:+-$name}

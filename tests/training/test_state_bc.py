@@ -145,6 +145,7 @@ def test_presets_are_the_papers_or_sized_for_two_cores():
     assert isinstance(config.policy, DiffusionConfig)
     assert config.seed == 3
     assert updates < 50_000
+    assert (config.policy.action_horizon, preset("dp", "compact", action_horizon=4)[0].policy.action_horizon) == (8, 4)
     config, updates = preset("mlp-c", "paper")
     assert (config.learning_rate, config.warmup_updates, config.weight_decay) == (1e-4, 500, 1e-6)
     assert (config.batch_size, updates, config.ema_decay) == (256, 400_000, 0.0)

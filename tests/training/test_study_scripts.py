@@ -56,6 +56,7 @@ def starts(given: list[str]) -> list[str]:
 def test_every_command_that_a_script_gives_has_these_options(folder: Path) -> None:
     given = [
         *commands(folder, "row.sh", "one_leg", "low", "mlp-c", "residual-offpolicy"),
+        *commands(folder, "ablation.sh", "one_leg", "low", "dp", "residual-ppo"),
         *commands(folder, "study_teacher.sh", "one_leg", "low"),
         *commands(folder, "study_scaling.sh", "one_leg", "low"),
         *commands(folder, "study_coverage.sh", "data/rendered", "data/cell"),
@@ -133,3 +134,17 @@ def test_a_row_trains_its_base_once(folder: Path) -> None:
     once = ["collect", "train bc", "train residual-ppo", "evaluate"]
     assert starts(commands(folder, *row)) == once
     assert starts(commands(folder, *row)) == once[2:]
+
+
+def test_runs_of_an_ablation_differ_from_the_first_in_one_setting(folder: Path) -> None:
+    given = commands(folder, "ablation.sh", "one_leg", "low", "dp", "residual-ppo", ALPHAS="0.3", CHUNKS="4")
+    trained = [command for command in given if command.startswith("train residual-ppo")]
+    first, alpha, chunk, blind = (command.replace("-chunk-4", "").split(" compact ")[1] for command in trained)
+    assert (alpha, chunk, blind) == (f"{first} --alpha 0.3", first, f"{first} --no-sees-base-action")
+    assert all("--steps 400000" in command for command in trained)
+    assert len({command.split("--out ")[1].split()[0] for command in trained}) == 4
+    bases = [command for command in given if command.startswith("train bc")]
+    assert [command.split("--policy ")[1] for command in bases] == [
+        "dp --out runs/one_leg-low-dp",
+        "dp --action-horizon 4 --out runs/one_leg-low-dp-chunk-4",
+    ]

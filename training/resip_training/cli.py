@@ -411,6 +411,8 @@ class TrainBC:
     """A single action, a chunk, a diffused chunk, or a transformer's chunk."""
     preset: Literal["compact", "paper"] = "compact"
     """Sized for two cores, or the paper's Tables 3 to 5."""
+    action_horizon: Count | None = None
+    """Actions of a chunk that are executed before the next is asked for; by default 8, of mlp-s 1."""
     steps: int | None = None
     """Updates; by default as many as the preset says."""
     seed: Natural = 0
@@ -428,7 +430,7 @@ class TrainBC:
         from resip_training.runs import Budget
         from resip_training.train import train_bc
 
-        config, updates = preset(self.policy, self.preset, self.seed)
+        config, updates = preset(self.policy, self.preset, self.seed, self.action_horizon)
         budget = Budget(steps=self.steps or updates)
         figures = train_bc(
             self.dataset, self.out, budget=budget, threads=self.threads, device=self.device, config=config

@@ -60,13 +60,17 @@ class StateBCConfig:
     seed: int = 0
 
 
-def preset(policy: str, size: str, seed: int = 0) -> tuple[StateBCConfig, int]:
+def preset(policy: str, size: str, seed: int = 0, action_horizon: int | None = None) -> tuple[StateBCConfig, int]:
     """Settings for a base policy in a size, ``compact`` or ``paper`` (Table 3), and how many updates.
+
+    ``action_horizon`` is T_a, where it is not to be the policy's own.
 
     Raises:
       UnknownNameError: no such policy or size.
     """
     config = presets.preset(policy, size)
+    if action_horizon is not None:
+        config = replace(config, action_horizon=action_horizon)
     if size == "paper":
         paper = StateBCConfig(
             config, learning_rate=1e-4, warmup_updates=500, weight_decay=1e-6, ema_decay=0.0, clip_norm=math.inf
