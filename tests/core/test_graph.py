@@ -118,6 +118,12 @@ class TestEvaluation:
             assert nodes[graph.TRIAL_NODE].parameters.items() >= {"page_port": 8100, "terminal": "/dev/pts/9"}.items()
         assert "page_port" not in by_name(GraphArguments(trials=1))[graph.TRIAL_NODE].parameters
 
+    def test_an_operator_who_moves_the_robot_has_a_page_and_the_terminal_for_that(self):
+        nodes = by_name(GraphArguments(task="teleop", source="keyboard", trials=1, terminal="/dev/pts/9"))
+        assert nodes["spacemouse_node"].parameters["terminal"] == "/dev/pts/9"
+        assert nodes[graph.TRIAL_NODE].parameters["page_port"] == 8100
+        assert "terminal" not in nodes[graph.TRIAL_NODE].parameters
+
 
 def test_every_node_has_its_module():
     for arguments in (GraphArguments(trials=1), ROBOT, GraphArguments(task="teleop", trials=1)):

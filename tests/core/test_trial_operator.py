@@ -92,7 +92,7 @@ class TestKeys:
         os.close(theirs)
 
     def test_keys_of_a_terminal_are_words(self, terminal):
-        desk = Desk("one_leg", lambda kind, camera: None, terminal[1])
+        desk = Desk("one_leg", operator.keys("one_leg"), lambda kind, camera: None, terminal[1])
         heard = []
         try:
             assert "space begin" in desk.invitation[0]
@@ -106,4 +106,4 @@ class TestKeys:
 
     def test_a_terminal_that_is_none_is_refused(self):
         with pytest.raises(Exception, match="cannot read the terminal /dev/nothing"):
-            Desk("one_leg", lambda kind, camera: None, "/dev/nothing")
+            Desk("one_leg", operator.keys("one_leg"), lambda kind, camera: None, "/dev/nothing")

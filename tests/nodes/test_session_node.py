@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from operators_page import OperatorsPage
 from resip import topics
 from resip.nodes.session_node import AUDIT_FILE
 from resip.recording.reader import Bag
@@ -27,9 +28,9 @@ def session(tmp_path):
     """Start a session of n demonstrations before the fake graph."""
     programs = []
 
-    def start(n):
+    def start(n, **more):
         programs.append(Program([FAKE_GRAPH], tmp_path / "graph.log"))
-        own = {"n": n, "out_dir": tmp_path / "demos", "policy": "teleop:spacemouse", "operator": "'ann'"}
+        own = more | {"n": n, "out_dir": tmp_path / "demos", "policy": "teleop:spacemouse", "operator": "'ann'"}
         options = [word for name, value in own.items() for word in ("-p", f"{name}:={value}")]
         command = ["-m", "resip.nodes.session_node", "--ros-args", "-p", "use_sim_time:=true", *options]
         programs.append(Program(command, tmp_path / "session.log"))
@@ -76,6 +77,22 @@ def test_demonstrations_are_recorded_marked_kept_and_audited(session, observer, 
     assert audit["camera_skew_s"] == {"median": 0.0, "max": 0.0}
     assert "audit: whole" in program.log
     assert "cameras apart by 0.0 ms" in program.log
+
+
+def test_the_page_shows_what_the_cameras_see_and_takes_words_but_no_keys(session, observer, tmp_path):
+    program = session(n=1, page_port=0)
+    observer.wait_for(lambda: OperatorsPage.PRINTED in program.log, "the page's address")
+    page = OperatorsPage(next(line for line in program.log.splitlines() if OperatorsPage.PRINTED in line))
+    assert b"<kbd>" not in page.ask("/")  # the keyboard moves the robot, and its space stops it
+    page.wait_for(lambda state: "begin" in state["sayable"] and "operator" in state["phase"])
+    page.say("begin")
+    page.wait_for(lambda state: state["running"])
+    assert page.ask("/live/front")[:2] == b"\xff\xd8"  # a JPEG
+    page.say("corner")
+    page.say("complete")
+    assert program.popen.wait(60) == 0, program.log
+    (outcome,) = records.read_set(tmp_path / "demos").outcomes
+    assert (outcome.result, outcome.reached["corner"] > 0) == ("success", True)
 
 
 def test_a_discarded_demonstration_is_set_aside_and_repeated(session, observer, tmp_path):

@@ -6,12 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
+from operators_page import OperatorsPage
 from resip import topics
 from resip.recording.check import inspect
 from resip.recording.reader import Bag
@@ -146,7 +144,7 @@ def test_policies_take_turns_by_chance_and_unnamed(trials, tmp_path):
 
 def test_an_operator_judges_on_the_page_and_takes_a_trial_back(trials, tmp_path):
     popen = trials(verdict="none", own={"judge": "operator", "page_port": 0})
-    page = OperatorsPage(popen)
+    page = OperatorsPage(next(line for line in popen.stdout if OperatorsPage.PRINTED in line))
 
     page.wait_for(lambda state: "begin" in state["sayable"] and "operator" in state["phase"])
     assert page.ask("/wanted/front") is None
@@ -169,35 +167,6 @@ def test_an_operator_judges_on_the_page_and_takes_a_trial_back(trials, tmp_path)
     aside = json.loads((tmp_path / "set" / "trial_000_aborted_1" / "outcome.json").read_text())
     assert (aside["result"], aside["reason"]) == ("aborted", "aborted by the operator")
     assert services_called(tmp_path)[-2:] == [topics.POLICY_STOP, topics.DISARM]
-
-
-class OperatorsPage:
-    """What the page's script does, over HTTP."""
-
-    def __init__(self, popen):
-        line = next(line for line in popen.stdout if "operator's page: " in line)
-        self.url = urlsplit(line.rpartition(" ")[2].strip())
-
-    def ask(self, path, word=None):
-        request = urllib.request.Request(
-            f"http://{self.url.netloc}{path}?{self.url.query}", None if word is None else word.encode()
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.read()
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                return None
-            raise AssertionError(error.read()) from error
-
-    def say(self, word):
-        return json.loads(self.ask("/say", word))["message"]
-
-    def wait_for(self, condition):
-        deadline_s = time.monotonic() + 60.0
-        while not condition(state := {"sayable": [], "marks": {}} | json.loads(self.ask("/state"))):
-            assert time.monotonic() < deadline_s, state
-            time.sleep(0.05)
 
 
 def test_an_interrupted_trial_leaves_a_closed_bag_and_is_run_again_when_resumed(trials, tmp_path):

@@ -80,7 +80,9 @@ class GraphArguments:
         "cell"
     )
     starts: Annotated[str, Doc("Folder of earlier trials whose starts are laid out again; empty: new starts.")] = ""
-    page_port: Annotated[int, Doc("Port of the page for an operator who judges; 0: any free one, -1: no page.")] = 8100
+    page_port: Annotated[
+        int, Doc("Port of the page for an operator who judges or moves the robot; 0: any free one, -1: no page.")
+    ] = 8100
     record: Annotated[str, Doc("Folder that the trials and their bags go to.")] = DEFAULT_RECORD
     record_raw: Annotated[bool, Doc("Record uncompressed images as well (55 MB/s from two RealSenses).")] = False
     time_limit_s: Annotated[
@@ -382,7 +384,8 @@ def _trials(arguments: GraphArguments) -> NodeSpec:
         operator=arguments.operator,
     )
     if teleop:
-        return NodeSpec(TRIAL_NODE, "resip.nodes.session_node", spec.parameters)
+        parameters = {**spec.parameters, "page_port": arguments.page_port}
+        return NodeSpec(TRIAL_NODE, "resip.nodes.session_node", parameters)
     return _node(TRIAL_NODE, **spec.parameters, **_evaluation(arguments))
 
 

@@ -39,6 +39,10 @@ class SessionNode(TrialNode):
 
     # ---- what the operator says ----
 
+    def _keys(self) -> dict[str, str]:
+        """None: the keyboard may be what moves the robot, and its space stops it."""
+        return dict.fromkeys(super()._keys(), "")
+
     @property
     def _runs(self) -> bool:
         return self._trial is not None and self._trial.phase is Phase.RUN

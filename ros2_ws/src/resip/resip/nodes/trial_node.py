@@ -152,10 +152,14 @@ class TrialNode(runtime.ResipNode):
     def _open_desk(self) -> Desk:
         terminal = self.parameter("terminal", "", "Terminal with the operator's keys, such as /dev/pts/3; empty: none")
         port = self.parameter("page_port", -1, "Port of the operator's page; 0: any free one, -1: no page", (-1, 65535))
-        desk = Desk(self._settings.task, self._picture, terminal, port)
+        desk = Desk(self._settings.task, self._keys(), self._picture, terminal, port)
         for text in desk.invitation:
             self._line.say(text)
         return desk
+
+    def _keys(self) -> dict[str, str]:
+        """The key of each of the operator's words, empty where it has none."""
+        return operator.keys(self._settings.task)
 
     def close(self) -> None:
         """End a running trial as interrupted; what was recorded of it stays."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from resip.errors import ResipError
 from resip.teleop.source import SourceLostError
 from resip.teleop.terminal import Terminal
-from resip.trials.operator import HELP, OperatorError, keys
+from resip.trials.operator import HELP, OperatorError
 from resip.trials.web import OperatorServer
 
 _READ_S: Final = 0.1  # longest time between two looks at the end
@@ -27,7 +27,8 @@ class Desk:
     """Takes words in until ``close``.
 
     Args:
-      task: whose marks have keys.
+      task: title of the page.
+      keys: key of each word, empty where it has none.
       picture: what the cameras see (``live``) and shall see (``wanted``), as JPEG; called from the page's threads.
       terminal: file of the terminal with the keys; empty: none.
       page_port: of the page; 0: any free one, negative: none.
@@ -36,14 +37,16 @@ class Desk:
       ResipError: it is no terminal, or the port is taken.
     """
 
-    def __init__(self, task: str, picture: Picture, terminal: str = "", page_port: int = -1) -> None:
+    def __init__(
+        self, task: str, keys: Mapping[str, str], picture: Picture, terminal: str = "", page_port: int = -1
+    ) -> None:
         self.picture = picture
         self.shown: Mapping[str, Any] = {}
         self._words: queue.SimpleQueue[tuple[str, Future[str]]] = queue.SimpleQueue()
-        self._keys = {key: word for word, key in keys(task).items()}
+        self._keys = {key: word for word, key in keys.items() if key}
         self._end = threading.Event()
         self._terminal = Terminal(terminal) if terminal else None
-        self._server = OperatorServer(self, task, keys(task), HELP, page_port) if page_port >= 0 else None
+        self._server = OperatorServer(self, task, keys, HELP, page_port) if page_port >= 0 else None
         self._thread = threading.Thread(target=self._read, name="operator_keys", daemon=True)
         if self._terminal:
             self._thread.start()

@@ -57,7 +57,7 @@ class OperatorServer:
     Args:
       trials: what it shows.
       task: the title.
-      keys: key of each word.
+      keys: key of each word, empty where it has none.
       help_texts: what words do.
       port: 0 for any free one.
 
