@@ -75,6 +75,14 @@ def test_an_interrupt_is_status_130_without_a_word(resip_command):
     assert resip_command("test", "fail", "--how", "interrupt") == (130, "", "")
 
 
+def test_an_output_that_nobody_reads_any_more_ends_the_command_without_a_word():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "resip.cli"], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",)])
 def test_without_a_command_every_command_is_listed_with_its_first_line(resip_command, words):
     status, out, _ = resip_command(*words)

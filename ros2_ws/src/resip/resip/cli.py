@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from resip.errors import ResipError, check_name
 from resip.graph import EVALUATE, GRAPHS, TASKS, GraphArguments
 
 _INTERRUPTED: Final = 128 + 2  # the shells' convention: 128 + SIGINT
+_UNHEARD: Final = 128 + 13  # and SIGPIPE
 _ENTRY_POINTS: Final = "resip.commands"
 _TASK_HELP: Final = f"Task, or evaluate with --protocol: {', '.join((*TASKS, EVALUATE))}."
 
@@ -320,18 +322,32 @@ def _check_options(command: Command) -> None:
         raise ResipError(f"--json {path}: {path.parent} is not a folder that can be written to")
 
 
+def _output_is_unheard() -> bool:
+    """Whether it was the reader of our output that closed a pipe."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
 def main() -> None:
-    """Run the program; expected errors are one line on stderr and status 1, an interrupt is status 130."""
+    """Run the program; expected errors are one line on stderr and status 1, an interrupt is status 130.
+
+    Where nobody reads the output any more (``resip ... | head``) it ends with status 141, without a word.
+    """
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
         print(f"resip {resip.__version__}")
         return
     try:
         status = run(arguments)
+        sys.stdout.flush()
     except ResipError as error:
         print(f"resip: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _output_is_unheard():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where what is left in buffers goes
+            sys.exit(_UNHEARD)
         if error.filename is None:
             raise
         print(f"resip: error: {error.filename}: {error.strerror}", file=sys.stderr)
