@@ -14,7 +14,7 @@ seed=${SEED:-0} run=runs/$task-$level-$policy${CHUNK:+-chunk-$CHUNK}
 
 # control steps, and what differs from the defaults: a peg fits by a tenth of a millimetre, so corrections are small
 case $algorithm in
-  residual-ppo) steps=3000000 options=(--discount 0.99 --rollout-steps 256 --along-demonstrations 0.7 "${options[@]}") ;;
+  residual-ppo) steps=3000000 options=(--discount 0.997 --rollout-steps 256 --along-demonstrations 0.7 "${options[@]}") ;;
   residual-offpolicy) steps=250000 options=(--along-demonstrations 0.7 --episode-steps 100 "${options[@]}") ;;
   chunk-ppo) steps=2000000 ;;
   idql) steps=1000000 ;;

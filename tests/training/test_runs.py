@@ -57,6 +57,19 @@ def test_a_run_is_validated_as_often_as_it_says_and_all_of_it_is_logged(tmp_path
     assert [event.step for event in logged.Scalars("validation/step")] == counter.validated_at
 
 
+def test_two_commands_do_not_train_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def train_step(counter: Counter, progress: float) -> dict[str, float]:
+        """Be there while another command starts."""
+        monkeypatch.undo()
+        with pytest.raises(ResipError, match="another process trains there"):
+            count(tmp_path, Budget(steps=4))
+        return counter.train_step(progress)
+
+    monkeypatch.setattr(Counter, "train_step", train_step)
+    assert count(tmp_path, Budget(steps=8)).step == 8
+    assert count(tmp_path, Budget(steps=12)).step == 12  # it is free again
+
+
 @pytest.mark.parametrize(("text", "message"), [("{", "is damaged"), ("[]", "not the configuration of a training run")])
 def test_a_damaged_configuration_is_named(tmp_path: Path, text: str, message: str):
     (tmp_path / runs.CONFIG_FILE).write_text(text)

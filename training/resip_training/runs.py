@@ -10,6 +10,7 @@ reads the checkpoint when it is resumed, so hosts share the folder.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -143,8 +144,8 @@ def run(
       The figures of the run: steps, minutes, and those of its validation.
 
     Raises:
-      ResipError: the folder holds another run, or a damaged checkpoint, or the disk is full, or several processes
-        were started for an algorithm that takes one.
+      ResipError: the folder holds another run, or a damaged checkpoint, or another process trains in it, or the disk is
+        full, or several processes were started for an algorithm that takes one.
       SystemExit: stopped by a signal, and saved.
     """
     with distributed.joined():
@@ -153,7 +154,25 @@ def run(
         if distributed.is_first():
             check_or_write_config(out, config)
         multiply_fast()
-        return _run(out, make_trainer, budget)
+        with _held(out):
+            return _run(out, make_trainer, budget)
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Keep a run's folder from any other command that would train in it, until this one ends, however it does."""
+    if not distributed.is_first():
+        yield
+        return
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ResipError(f"{out}: another process trains there; stop it, or choose another --out") from None
+        yield
+    finally:
+        os.close(folder)
 
 
 def _run(out: Path, make_trainer: Callable[[Progress], Trainer], budget: Budget) -> dict[str, Any]:
@@ -379,7 +398,9 @@ def _stop_requested() -> Iterator[Any]:
     received: list[int] = []
 
     def note_signal(number: int, _frame: FrameType | None) -> None:
-        """Remember the signal."""
+        """Remember the signal, and tell at the first why nothing ends yet."""
+        if not received and distributed.is_first():
+            os.write(2, b"\nstopping: what is under way, a validation perhaps, is finished and saved\n")
         received.append(number)
 
     previous = {number: signal.signal(number, note_signal) for number in (signal.SIGINT, signal.SIGTERM)}
