@@ -22,6 +22,7 @@ from resip.nodes import messages, runtime
 
 COMMAND_PERIOD_S = 0.01
 STATUS_TICKS = 10
+_NO_TARGET = "no fresh target"
 
 
 class DiffIkNode(runtime.ResipNode):
@@ -102,10 +103,8 @@ class DiffIkNode(runtime.ResipNode):
             return "no robot state yet"
         if not self._armed:
             return "the robot is not armed"
-        if self._target is None:
-            return "no target yet"
-        if self._age_s(self._target_ns) > self._target_timeout_s:
-            return "the target is too old"
+        if self._target is None or self._age_s(self._target_ns) > self._target_timeout_s:
+            return _NO_TARGET
         return ""
 
     def _hold(self, reason: str) -> None:
@@ -114,7 +113,7 @@ class DiffIkNode(runtime.ResipNode):
             self._hold_reason = reason
             if self._is_error(reason):
                 self.get_logger().error(f"holding: {reason}")
-            else:
+            elif reason != _NO_TARGET:  # which is how an operator rests: the status says it, the log does not
                 self.get_logger().info(f"holding: {reason}")
             self._publish_status(self.now_ns())
 
