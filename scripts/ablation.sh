@@ -8,18 +8,18 @@
 set -euo pipefail
 
 row=("$(dirname "$0")/row.sh" "$1" "$2" "$3" "$4")
-export STEPS=${STEPS:-400000}
+export STEPS=${STEPS:-500000}
 
 # train and measure NAME OPTION...
-run() {
-  "${row[@]}" "short$1" --validations 1 "${@:2}"
+measured() {
+  "${row[@]}" "short$1" --validations 1 --validation-episodes 8 "${@:2}"
 }
 
-run ""
+measured ""
 for alpha in ${ALPHAS:-0.03 0.3}; do
-  run "-alpha-$alpha" --alpha "$alpha"
+  measured "-alpha-$alpha" --alpha "$alpha"
 done
 for chunk in ${CHUNKS:-4 16}; do
-  CHUNK=$chunk run ""
+  CHUNK=$chunk measured ""
 done
-run -blind --no-sees-base-action
+measured -blind --no-sees-base-action

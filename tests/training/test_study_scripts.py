@@ -141,7 +141,7 @@ def test_runs_of_an_ablation_differ_from_the_first_in_one_setting(folder: Path) 
     trained = [command for command in given if command.startswith("train residual-ppo")]
     first, alpha, chunk, blind = (command.replace("-chunk-4", "").split(" compact ")[1] for command in trained)
     assert (alpha, chunk, blind) == (f"{first} --alpha 0.3", first, f"{first} --no-sees-base-action")
-    assert all("--steps 400000" in command for command in trained)
+    assert all("--steps 500000" in command for command in trained)
     assert len({command.split("--out ")[1].split()[0] for command in trained}) == 4
     bases = [command for command in given if command.startswith("train bc")]
     assert [command.split("--policy ")[1] for command in bases] == [
