@@ -251,9 +251,9 @@ class DemoWriter:
         wanted = _flat(_provenance_json(provenance))
         for name in (*wanted, *recorded):
             if recorded.get(name) != wanted.get(name):
+                difference = _difference(name, recorded.get(name), wanted.get(name))
                 raise ResipError(
-                    f"{self._path} was recorded with {name} = {recorded.get(name)!r}, not {wanted.get(name)!r}: "
-                    "choose another folder or the same settings"
+                    f"{self._path} was recorded with {difference}: choose another folder or the same settings"
                 )
 
     def _truncate(self) -> None:
@@ -265,6 +265,13 @@ class DemoWriter:
             array = _array(self._group, name)
             if array.shape[0] != length:
                 array.resize((length, *array.shape[1:]))
+
+
+def _difference(name: str, recorded: Any, wanted: Any) -> str:
+    """In words that fit a line."""
+    if isinstance(recorded, list) and isinstance(wanted, list):
+        return f"other {name}: {len(recorded)}, not these {len(wanted)}"
+    return f"{name} = {recorded!r}, not {wanted!r}"
 
 
 class DemoSet:
