@@ -25,7 +25,7 @@ from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, wit
 Actor = TypeVar("Actor", bound=nn.Module)
 
 _RATE_STEP: Final = 1.3  # of the step size, towards its target
-_RATE_RANGE: Final = (1e-5, 3e-3)
+_RATE_RANGE: Final = (1e-7, 3e-3)
 _REWARD_LIMIT: Final = 5.0
 
 
