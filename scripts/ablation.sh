@@ -16,10 +16,10 @@ measured() {
 }
 
 measured ""
-for alpha in ${ALPHAS:-0.03 0.3}; do
+for alpha in ${ALPHAS-0.03 0.3}; do
   measured "-alpha-$alpha" --alpha "$alpha"
 done
-for chunk in ${CHUNKS:-4 16}; do
+for chunk in ${CHUNKS-4 16}; do
   CHUNK=$chunk measured ""
 done
 measured -blind --no-sees-base-action
