@@ -88,7 +88,7 @@ def test_the_same_command_again_adds_nothing(bags: Path, tmp_path: Path) -> None
 
 def test_a_set_of_other_bags_is_not_added_to(bags: Path, tmp_path: Path) -> None:
     to_dataset(bags / "a", "--out", tmp_path / "set")
-    with pytest.raises(ResipError, match=r"recorded with other simulator\.bags: \d, not these \d: choose another folder"):
+    with pytest.raises(ResipError, match=r"recorded with other simulator\.bags: \d, not these \d: choose"):
         to_dataset(bags / "b", "--out", tmp_path / "set")
 
 
