@@ -7,6 +7,10 @@
 # all are measured as they are at their end. It can be interrupted and goes on where it was.
 set -euo pipefail
 
+if [[ $# != 4 ]]; then
+  echo "give task, level, policy and algorithm: make ablation/one_leg/low/dp/residual-ppo" >&2
+  exit 2
+fi
 row=("$(dirname "$0")/row.sh" "$1" "$2" "$3" "$4")
 export STEPS=${STEPS:-500000}
 

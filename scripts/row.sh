@@ -8,6 +8,10 @@
 # of actions that a base executes before it is asked again, where it is not the policy's own.
 set -euo pipefail
 
+if [[ $# -lt 3 ]]; then
+  echo "give task, level and policy: make row/one_leg/low/dp" >&2
+  exit 2
+fi
 task=$1 level=$2 policy=$3 algorithm=${4:-} name=${5:-} options=("${@:6}")
 source "$(dirname "$0")/stages.sh"
 seed=${SEED:-0} run=runs/$task-$level-$policy${CHUNK:+-chunk-$CHUNK}

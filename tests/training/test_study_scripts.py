@@ -129,6 +129,14 @@ def test_coverage_needs_two_sets(folder: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "give two data sets: make study/coverage SIM=DIR REAL=DIR\n")
 
 
+@pytest.mark.parametrize("script", ["row.sh", "ablation.sh"])
+def test_a_row_that_is_not_fully_named_is_refused_in_a_line(folder: Path, script: str) -> None:
+    done = subprocess.run([SCRIPTS / script, "one_leg"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("give task, level")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_row_trains_its_base_once(folder: Path) -> None:
     row = ("row.sh", "one_leg", "low", "dp", "residual-ppo")
     once = ["collect", "train bc", "train residual-ppo", "evaluate"]
