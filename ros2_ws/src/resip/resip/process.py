@@ -49,9 +49,10 @@ class _Process:
     last_line: str = ""
 
     def signal(self, number: signal.Signals) -> None:
-        """Signal the whole session: the node, and whatever it started."""
-        if self.popen.poll() is None:
-            os.killpg(self.popen.pid, number)
+        """Signal the whole session: the node, and whatever it started; nothing where it has ended."""
+        if self.popen.poll() is None:  # also while the thread that waits for its end is just taking its status
+            with suppress(ProcessLookupError):
+                os.killpg(self.popen.pid, number)
 
     def ending(self) -> str:
         """How the process ended, in words."""
