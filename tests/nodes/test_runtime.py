@@ -103,6 +103,14 @@ def test_a_tick_is_served_once():
     assert [ticker.tick(now * MS) is not None for now in (200, 250, 299, 300)] == [True, False, False, True]
 
 
+def test_it_is_waited_for_the_next_tick_and_never_longer_than_a_period():
+    ticker = Ticker(100 * MS)
+    ticker.tick(203 * MS)
+    assert ticker.wait_ns(205 * MS) == 95 * MS
+    assert ticker.wait_ns(320 * MS) == 1  # due while the last one was served
+    assert ticker.wait_ns(20 * MS) == 100 * MS  # the clock was set back
+
+
 def test_ticks_that_nobody_served_are_counted():
     ticker = Ticker(100 * MS)
     ticker.tick(200 * MS)

@@ -52,8 +52,8 @@ ERROR: Final = DiagnosticStatus.ERROR
 #: Set by ``resip.process`` in its children: they end when it ends, however it ends.
 SUPERVISED_ENV: Final = "RESIP_SUPERVISED"
 
-#: Period of the timers behind ``ResipNode.ticks``.
-TIMER_PERIOD_S: Final = 0.0025
+#: Period of the timers behind ``ResipNode.ticks`` in simulation, where they follow the clock's messages.
+_SIM_TIMER_PERIOD_S: Final = 0.0025
 
 COMMAND_LIFESPAN_S: Final = 0.2
 
@@ -115,6 +115,11 @@ class Ticker:
         missed = 0 if self._last is None else index - self._last - 1
         self._last = index
         return Tick(index, index * self._period_ns, missed)
+
+    def wait_ns(self, now_ns: int) -> int:
+        """Time to the next tick: at least 1 ns (one that is due already), at most a period (the clock was set back)."""
+        due_ns = ((now_ns // self._period_ns if self._last is None else self._last) + 1) * self._period_ns
+        return min(max(1, due_ns - now_ns), self._period_ns)
 
 
 class ResipNode(Node):
@@ -200,22 +205,27 @@ class ResipNode(Node):
     def ticks(self, period_s: float, callback: Callable[[Tick], None], clock: Clock | None = None) -> None:
         """Call back at exact multiples of a period of the node's clock (or another); see ``Ticker``.
 
-        A timer's phase is arbitrary, so it runs faster than the ticks and each tick is served within
-        ``TIMER_PERIOD_S`` of its time (in simulation: by the clock message that carries its time).
+        On a machine's clock the timer is set anew at every tick, to the time of the next: a free-running one would have
+        another phase, and one that is fast enough for any phase costs more than what most nodes do. In simulation the
+        clock message that carries a tick's time serves it.
         """
         period_ns = round(period_s * messages.NS_PER_S)
         ticker = Ticker(period_ns)
         source = clock or self.get_clock()
+        follows = source is self.get_clock() and self.get_parameter("use_sim_time").value
 
         def on_timer() -> None:
             """Serve the tick that the clock has reached, if none did."""
             tick = ticker.tick(source.now().nanoseconds)
             if tick is not None and tick.index > 0:
                 callback(tick)
+            if not follows:
+                timer.timer_period_ns = ticker.wait_ns(source.now().nanoseconds)
+                timer.reset()
 
         # rclpy looks at what a timer's callback takes before every call; found out anew, that costs more than the rest
         on_timer.__signature__ = inspect.signature(on_timer)  # pyright: ignore[reportFunctionMemberAccess]
-        self.create_timer(TIMER_PERIOD_S, on_timer, clock=source)
+        timer = self.create_timer(_SIM_TIMER_PERIOD_S if follows else period_s, on_timer, clock=source)
 
     def publish_status(
         self, topic: str, level: bytes, message: str, values: Mapping[str, object], time_ns: int | None = None
