@@ -74,6 +74,15 @@ class TestThisMachine:
 
 
 class TestOtherMachines:
+    @pytest.mark.parametrize(("share", "status"), [(1.0, Status.OK), (0.95, Status.ABSENT)])
+    def test_real_time_that_the_kernel_cuts_short_is_told_with_the_remedy(self, monkeypatch, share, status):
+        monkeypatch.setattr(doctor, "_from_probe", lambda *_: Finding(Status.OK, "granted"))
+        monkeypatch.setattr(doctor.real_time, "share", lambda: share)
+        found = doctor.check_real_time()
+        assert found.status is status
+        assert ("0.95 s of each second" in found.detail) == (status is not Status.OK)
+        assert ("sched_rt_runtime_us" in found.remedy) == (status is not Status.OK)
+
     def test_a_missing_module_is_named_with_the_remedy(self, monkeypatch):
         monkeypatch.setenv("PYTHONPATH", "")
         monkeypatch.setattr(sys, "executable", "/usr/bin/env")  # runs, but is no Python

@@ -117,3 +117,8 @@ def test_what_was_not_measured_meets_no_bound(run):
 def test_memory_at_the_start_is_no_growth(run):
     usage = run(memory_mb=(50.0, 60.0, *(100.0,) * 6))["processes"]["policy_node"]
     assert (usage["growth_mb"], usage["cores"]) == (0.0, 0.4)
+
+
+def test_a_soak_that_ended_at_once_has_its_one_sample(run):
+    usage = run(memory_mb=(50.0,))["processes"]["policy_node"]
+    assert usage == {"early_mb": 50.0, "late_mb": 50.0, "growth_mb": 0.0, "cores": 0.0}

@@ -39,6 +39,7 @@ class SoakNode(runtime.ResipNode):
         if waits and trial > self._begun and self._begin.service_is_ready():
             self._begun = trial
             reduce_bags(self._directory)  # nothing runs now that it could disturb
+            self._sample()  # of a trial that ends before the next period, too
             self._begin.call_async(Trigger.Request())
 
     def _sample(self) -> None:

@@ -26,7 +26,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 import resip
-from resip import cdr, spaces, topics
+from resip import cdr, real_time, spaces, topics
 from resip.control.limits import digest
 from resip.nodes import messages, runtime
 from resip.safety.process import Watch, read, signed
@@ -193,7 +193,7 @@ class SupervisorNode(runtime.ResipNode):
             *lines,
             f"policy: {policy.get('model', '')} {policy.get('model_sha256', '')[:12]} warm, {policy.get('phase')}",
             f"robot: {self._statuses[topics.ROBOT_STATUS]['mode']}, gripper connected",
-            f"scheduling: {'real time' if os.sched_getscheduler(0) == os.SCHED_RR else 'ordinary'}",
+            f"scheduling: {_scheduling()}",
             f"limits {self._own['limits']}, resip {resip.__version__} in {', '.join(sorted(self._about))}",
         ]
 
@@ -305,6 +305,14 @@ class SupervisorNode(runtime.ResipNode):
             self._follow_stop()
         response.success, response.message = True, f"stopped: {self._supervisor.reason}"
         return response
+
+
+def _scheduling() -> str:
+    """How the kernel schedules this graph, in words."""
+    if os.sched_getscheduler(0) != os.SCHED_RR:
+        return "ordinary"
+    share = real_time.share()
+    return "real time" if share == 1.0 else f"real time, {share:g} s of each second"
 
 
 def _first(message: DiagnosticArray) -> DiagnosticStatus:
