@@ -1,13 +1,15 @@
 """What may become a target: sound actions inside the box, a step at a time."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from resip import rotation, spaces
-from resip.control import panda
+from resip.control import ik, panda
 from resip.control.limits import (
+    BOX_TOLERANCE_M,
     Limits,
     LimitsError,
     SpeedCheck,
@@ -21,6 +23,18 @@ from ruamel.yaml import YAML
 
 LIMITS = Limits()
 HOME = panda.ee_pose(panda.RESET_RAD)
+
+
+TO_THE_POINT = ik.IkSettings(iterations=40)
+
+
+def moved(offset_m):
+    return spaces.Pose(HOME.position + offset_m, HOME.matrix)
+
+
+def beyond_box_m(q_rad, axis):
+    tip_m = panda.ee_pose(q_rad).position[axis]
+    return max(LIMITS.lower_m[axis] - tip_m, tip_m - LIMITS.upper_m[axis], 0.0)
 
 
 def action(offset_m=(0.0, 0.0, 0.0), turn_rad=0.0, gripper=-1.0):
@@ -94,6 +108,18 @@ def test_unsound_joint_commands_are_refused_by_the_joints_name():
     bad[6] = np.inf
     assert "panda_joint7" in check_joint_command(bad, panda.RESET_RAD, LIMITS)
     assert "shape" in check_joint_command(np.zeros(6), panda.RESET_RAD, LIMITS)
+
+
+@pytest.mark.parametrize(("axis", "offset_m"), [(2, (0.0, 0.0, -0.25)), (1, (0.0, 0.5, 0.0))])
+def test_joint_commands_lead_the_fingertip_out_of_the_box_by_its_tolerance_at_most(axis, offset_m):
+    shares = np.linspace(0, 1, 40)
+    way = [ik.solve(panda.RESET_RAD, moved(np.array(offset_m) * share), TO_THE_POINT) for share in shares]
+    refused = [check_joint_command(q, q_before, LIMITS) for q_before, q in itertools.pairwise(way)]
+    beyond = [beyond_box_m(q, axis) for q in way[1:]]
+    assert [problem is not None for problem in refused] == [m > BOX_TOLERANCE_M for m in beyond]
+    assert f"out of the box along {'xyz'[axis]}" in refused[-1]
+    # and it may always come back
+    assert all(check_joint_command(q, q_before, LIMITS) is None for q_before, q in itertools.pairwise(way[::-1]))
 
 
 # ---- the file of a cell ----

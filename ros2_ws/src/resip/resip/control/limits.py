@@ -31,6 +31,10 @@ Array = NDArray[np.float64]
 #: How long external torques may exceed their limit: a knock of the fingers on a part is shorter, a jam is not.
 TORQUE_PATIENCE_S: Final = 0.1
 
+#: How far beyond the box the fingertip may be commanded: a path between two targets in it is straight in the joints,
+#: not in space, and a target that the joints cannot reach ends beside it.
+BOX_TOLERANCE_M: Final = 0.01
+
 
 class LimitsError(ResipError):
     """A limits file that cannot be used; the message lists everything that is wrong with it."""
@@ -229,7 +233,18 @@ def check_joint_command(q_rad: ArrayLike, measured_rad: ArrayLike, limits: Limit
     joint = int(np.argmax(lead))
     if lead[joint] > limits.max_joint_lead_rad:
         return f"{panda.JOINT_NAMES[joint]} is commanded {lead[joint]:.2f} rad away from where it is"
+    beyond_m = _beyond_box_m(q, limits)
+    axis = int(np.argmax(beyond_m))
+    # an arm that is outside may come back
+    if beyond_m[axis] > BOX_TOLERANCE_M and beyond_m[axis] > _beyond_box_m(measured_rad, limits)[axis]:
+        return f"the fingertip is commanded {beyond_m[axis]:.3f} m out of the box along {'xyz'[axis]}"
     return None
+
+
+def _beyond_box_m(q_rad: ArrayLike, limits: Limits) -> Array:
+    """How far the fingertip ``(3,)`` of joints ``(7,)`` is outside the box along each axis; 0 inside."""
+    tip_m = panda.ee_pose(q_rad).position
+    return np.maximum(np.maximum(limits.lower_m - tip_m, tip_m - limits.upper_m), 0.0)
 
 
 class SpeedCheck:
