@@ -7,6 +7,7 @@ import pytest
 from resip import soak, topics
 from resip.control import panda
 from resip.recording.reader import Bag
+from resip.trials import records
 from trial_bags import MS, TrialBag, header, joint_state, make, outcome, pose, status, write_trials
 
 TICK_NS = 100 * MS
@@ -64,6 +65,11 @@ def test_frames_that_a_camera_lacks_are_counted(record):
     assert (found["frames_wrist"], found["missing_wrist"]) == ([0], [0])
 
 
+def usage(time_s, stolen_s=(0.0, 0.0), processes=None):
+    """A line of what the nodes used."""
+    return {"time_s": time_s, "stolen_s": stolen_s, "processes": processes or {}}
+
+
 @pytest.fixture
 def run(tmp_path):
     """Figures of a run of two trials; memory samples of one process."""
@@ -71,10 +77,10 @@ def run(tmp_path):
     def figures(memory_mb=(100.0,) * 8, **fields):
         write_trials(tmp_path, [outcome(i, ticks=1000, **fields) for i in range(2)], duration_s=1.0)
         rows = [
-            json.dumps({"time_s": 5.0 * i, "processes": {"policy_node": {"resident_mb": size, "cpu_s": 2.0 * i}}})
+            usage(5.0 * i, processes={"policy_node": {"resident_mb": size, "cpu_s": 2.0 * i}})
             for i, size in enumerate(memory_mb)
         ]
-        (tmp_path / soak.USAGE_FILE).write_text("\n".join(rows))
+        (tmp_path / soak.USAGE_FILE).write_text("\n".join(map(json.dumps, rows)))
         soak.reduce_bags(tmp_path)
         found = soak.summarise(tmp_path)
         found["latency"]["capture_to_command"] = {"median": 30.0, "p95": 50.0, "p99": 55.0, "max": 80.0}
@@ -100,12 +106,50 @@ def test_a_sound_run_meets_every_bound_and_leaves_no_bag(run, tmp_path):
         ({"missed_ticks": 2}, "ticks missed or without a target"),
         ({"held_ticks": 2}, "ticks missed or without a target"),
         ({"lost_messages": 1}, "messages lost"),
-        ({"result": "aborted"}, "trials aborted"),
         ({"memory_mb": (300.0, 300.0, *(100.0,) * 4, 130.0, 130.0)}, "growth of the largest grower"),
     ],
 )
 def test_each_bound_can_be_missed(run, fields, name):
     assert unmet(run(**fields)) == [name]
+
+
+def stopped(directory, stolen_s):
+    """Figures after the second trial was stopped, 4 s after its start, and repeated.
+
+    Args:
+      directory: of two sound trials.
+      stolen_s: what the host took from the second core meanwhile.
+    """
+    aside = directory / "trial_001_aborted_1"
+    aside.mkdir()
+    one = outcome(1, "aborted", "supervisor_node: stopped until armed again: front camera: missing")
+    (aside / records.OUTCOME_FILE).write_text(json.dumps(one.as_json()))
+    end_s = one.run_s[1]
+    rows = [usage(end_s - 3, (1.0, 2.0)), usage(end_s - 0.7, (1.0, 2.0)), usage(end_s + 0.8, (1.0, 2.0 + stolen_s))]
+    (directory / soak.USAGE_FILE).write_text("\n".join(map(json.dumps, rows)))
+    return soak.summarise(directory)
+
+
+@pytest.mark.parametrize(("stolen_s", "unmet_bounds"), [(0.0, ["stops of the graph's own"]), (0.2, [])])
+def test_a_stop_is_the_graphs_unless_the_machine_was_taken_away(run, tmp_path, stolen_s, unmet_bounds):
+    run()
+    figures = stopped(tmp_path, stolen_s)
+    assert [name for name in unmet(figures) if name.startswith("stops")] == unmet_bounds
+    (stop,) = figures["stops"]
+    assert (stop["after_s"], stop["stolen_s"]) == pytest.approx((4.0, stolen_s))
+    assert (figures["trials"], figures["trials_left"]) == (2, 0)
+
+
+def test_what_was_taken_long_before_a_stop_does_not_excuse_it():
+    rows = [usage(0.0, (0.0,)), usage(1.0, (0.5,)), usage(2.0, (0.5,)), usage(9.0, (0.5,)), usage(10.0, (0.5,))]
+    assert soak.stolen_s(rows, around_s=9.4) == 0.0
+    assert soak.stolen_s(rows) == 0.5
+
+
+def test_trials_that_were_given_up_are_missed(run):
+    figures = run(result="aborted")
+    assert (figures["trials"], figures["trials_left"]) == (0, 2)
+    assert unmet(figures) == ["trials left out", "stops of the graph's own"]
 
 
 def test_what_was_not_measured_meets_no_bound(run):

@@ -4,6 +4,7 @@ import contextlib
 import json
 
 import pytest
+from resip import soak as soaks
 from ros_harness import Observer, Program
 from sros2_policy import KINDS, allows, permissions
 
@@ -60,9 +61,10 @@ def endpoints(node):
 def test_a_soak_runs_the_robots_graph_and_reports_its_figures(soak):
     folder, program, _ = soak
     figures = json.loads((folder / "soak.json").read_text())
-    assert figures["trials"] == 1, program.log
-    assert set(figures["processes"]) >= NODES
-    if not figures["aborted"]:  # as it is where a machine is too slow for a robot
+    assert set(figures["processes"]) >= NODES, program.log
+    assert figures["trials"] + figures["trials_left"] == 1
+    assert len(figures["stops"]) <= soaks.MOST_STOPS + 1
+    if figures["trials"]:  # as there is none where a machine is too slow for a robot
         assert figures["ticks"] > 0
         assert figures["latency"]["capture_to_command"]["n"] > 0
         assert all(figures["frames"][camera]["recorded"] > 0 for camera in ("front", "wrist"))

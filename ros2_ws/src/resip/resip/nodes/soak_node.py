@@ -16,9 +16,10 @@ from resip.nodes import messages, runtime
 from resip.soak import USAGE_FILE, reduce_bags
 from resip.trials.protocol import Phase
 
-_SAMPLE_PERIOD_S: Final = 5.0
+_SAMPLE_PERIOD_S: Final = 1.0
 _BYTES_PER_MB: Final = 1e6
 _NODE_NAME: Final = "__node:="
+_STEAL: Final = 8  # column of /proc/stat
 
 
 class SoakNode(runtime.ResipNode):
@@ -27,24 +28,32 @@ class SoakNode(runtime.ResipNode):
     def __init__(self) -> None:
         super().__init__("soak_node")
         self._directory = Path(self.parameter("directory", "", "Folder of the trials"))
-        self._begun = -1
+        self._asked = False  # whether the trial that waits was told to begin
         self._begin = self.create_client(Trigger, topics.TRIAL_BEGIN)
         self.create_subscription(DiagnosticArray, topics.TRIAL_STATUS, self._on_trial, runtime.STATUS_QOS)
         self.create_timer(_SAMPLE_PERIOD_S, self._sample)
 
     def _on_trial(self, message: DiagnosticArray) -> None:
-        values = messages.diagnostic_values(message)
-        trial = int(values["trial"])
-        waits = values["phase"].startswith(Phase.WAIT.value)
-        if waits and trial > self._begun and self._begin.service_is_ready():
-            self._begun = trial
+        waits = messages.diagnostic_values(message)["phase"].startswith(Phase.WAIT.value)
+        if waits and not self._asked and self._begin.service_is_ready():
             reduce_bags(self._directory)  # nothing runs now that it could disturb
             self._sample()  # of a trial that ends before the next period, too
             self._begin.call_async(Trigger.Request())
+            self._asked = True
+        elif not waits:
+            self._asked = False
 
     def _sample(self) -> None:
         with (self._directory / USAGE_FILE).open("a") as stream:
-            print(json.dumps({"time_s": time.monotonic(), "processes": _usage(os.getppid())}), file=stream)
+            row = {"time_s": time.time(), "stolen_s": _stolen_s(), "processes": _usage(os.getppid())}
+            print(json.dumps(row), file=stream)
+
+
+def _stolen_s() -> list[float]:
+    """Time of each core that a virtual machine's host gave to others since the start (``man proc_stat``)."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    cores = [line.split() for line in lines if line.startswith("cpu") and line[3].isdigit()]
+    return [int(words[_STEAL]) / os.sysconf("SC_CLK_TCK") for words in cores]
 
 
 def _usage(supervisor: int) -> dict[str, dict[str, float]]:

@@ -103,6 +103,7 @@ class TrialNode(runtime.ResipNode):
         raw_images = self.parameter("record_raw", False, "Record uncompressed images as well")
         self._has_cameras = self.parameter("images", True, "Whether the graph has cameras; else none are waited for")
         ready_s = self.parameter("ready_timeout_s", 60.0, "Longest wait for the graph after a reset (s)", (1.0, 600.0))
+        self._repeats = self.parameter("repeats", 0, "Aborted trials that are repeated before the set ends", (0, 1000))
         judge = self.choice("judge", "cell", "Who judges; on the robot the operator", ("cell", "operator"))
         self._plan = Plan(
             time_limit_s=self._settings.time_limit_s,
@@ -263,8 +264,11 @@ class TrialNode(runtime.ResipNode):
         }
 
     def _go_on(self, outcome: Outcome) -> None:
-        """Run the next trial, repeat one that the operator took back, or end: what failed once is not tried again."""
+        """Run the next trial, repeat one that the operator took back, or end: an aborted one takes a repeat, if any."""
         if outcome.judged or outcome.reason in operator.TAKEN_BACK:
+            self._next_trial()
+        elif self._repeats > 0:
+            self._repeats -= 1
             self._next_trial()
         else:
             self.end(1)
