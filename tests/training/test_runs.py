@@ -94,3 +94,9 @@ def test_a_run_that_has_weights_is_not_begun_anew_with_other_settings(tmp_path: 
     with pytest.raises(ResipError, match="holds a run with other settings"):
         runs.check_or_write_config(tmp_path, {"algorithm": "counting", "settings": {"n": 2}, "contract": {}})
     assert runs.read_config(tmp_path)["settings"] == {}
+
+
+def test_training_multiplies_in_float32_whatever_units_the_cpu_has():
+    runs.multiply_fast()
+    matrix = torch.full((256, 256), 1.0 + 2.0**-12)
+    assert torch.equal(matrix @ torch.eye(256), matrix)
