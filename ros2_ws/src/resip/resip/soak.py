@@ -41,7 +41,7 @@ TASK: Final = "one_leg"
 TRIAL_S: Final = 60.0
 #: Resident memory and CPU time of every process, one JSON object a line.
 USAGE_FILE: Final = "usage.jsonl"
-#: Stops after which it gives up.
+#: It gives up at that many stops.
 MOST_STOPS: Final = 5
 #: Time that a host took from a core around a stop at which the stop is the machine's: half of a camera's patience.
 STOLEN_S: Final = 0.04
@@ -145,7 +145,7 @@ def nodes(minutes: float, directory: Path) -> list[NodeSpec]:
 
 def _for_soak(spec: NodeSpec) -> NodeSpec:
     if spec.name == TRIAL_NODE:
-        return replace(spec, parameters={**spec.parameters, "repeats": MOST_STOPS})
+        return replace(spec, parameters={**spec.parameters, "repeats": MOST_STOPS - 1})
     if spec.executable != "camera_node":
         return spec
     parameters = {**spec.parameters, "pictures": str(_PICTURES)}
@@ -317,8 +317,8 @@ def _processes(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]
 def _usage(samples: np.ndarray) -> dict[str, float]:
     """From rows of s, MB and CPU s: memory in the second and the last quarter (medians), share of one core."""
     times_s, sizes_mb, cpu_s = samples.T
-    quarter = max(1, len(sizes_mb) // 4)
-    second = len(sizes_mb) // 4  # of fewer than four, all quarters begin at the first
+    second = len(sizes_mb) // 4
+    quarter = max(1, second)
     early, late = (float(np.median(part)) for part in (sizes_mb[second:][:quarter], sizes_mb[-quarter:]))
     span_s = max(times_s[-1] - times_s[0], 1e-9)
     cores = float(cpu_s[-1] - cpu_s[0]) / span_s
