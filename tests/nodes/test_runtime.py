@@ -42,7 +42,8 @@ def start(tmp_path):
         script = tmp_path / "example.py"
         script.write_text(NODE.format(body=textwrap.indent(body, " " * 8).strip()))
         command = [sys.executable, str(script), "--ros-args", *(part for arg in ros_args for part in ("-p", arg))]
-        environment = {**os.environ, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        logs = {"ROS_LOG_DIR": str(tmp_path / "logs")}
+        environment = {**os.environ, **logs, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
         running.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
         )
@@ -52,6 +53,14 @@ def start(tmp_path):
     for process in running:
         process.kill()
         process.communicate()
+
+
+def test_what_a_node_says_is_printed_and_writes_no_file_that_it_could_wait_for(start, tmp_path):
+    node = start("self.get_logger().error('look here'); self.end(0)")
+    output = "".join(node.communicate(timeout=60))
+    assert node.returncode == 0
+    assert "look here" in output
+    assert not list((tmp_path / "logs").glob("*")), "rcl writes a log file of its own unless told otherwise"
 
 
 def test_a_callback_that_awaits_lets_the_others_have_their_turn():

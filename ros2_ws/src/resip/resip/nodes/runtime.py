@@ -60,6 +60,9 @@ COMMAND_LIFESPAN_S: Final = 0.2
 #: What a rival is called whose name discovery has not told yet.
 UNNAMED: Final = "a node whose name is not known yet"
 
+#: Whoever started the node writes down what it prints: a thread that the arm waits for must not itself wait for a disk.
+_NO_LOG_FILES: Final = ("--ros-args", "--disable-external-lib-logs")
+
 _WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the second that a node has to end
 _PATIENCE_S = 0.002  # what a callback that awaits something may cost the others
 _SWITCH_S = 0.0005  # how long one thread may keep the others of its node waiting; Python's own is ten times that
@@ -347,7 +350,8 @@ def run(node_class: Callable[[], ResipNode], args: list[str] | None = None) -> i
 
 def _create(node_class: Callable[[], ResipNode], args: list[str] | None) -> ResipNode:
     try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+        words = [*(sys.argv if args is None else args), *_NO_LOG_FILES]
+        rclpy.init(args=words, signal_handler_options=SignalHandlerOptions.NO)
         return node_class()
     except RuntimeError as error:  # rclpy's, for a participant that cannot be made
         if not dds.is_secured():
