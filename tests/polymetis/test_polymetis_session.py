@@ -183,6 +183,20 @@ def test_a_server_that_dies_in_mid_motion_is_a_fault_and_no_exception(rig):
     assert rig.session.command(panda.RESET_RAD).mode is Mode.FAULTED
 
 
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_a_lost_server_is_named_whether_it_died_before_a_call_or_during_one(rig, monkeypatch, code):
+    def lose():
+        raise ServerError(code, code.name)
+
+    with rig.robot.ticking():
+        rig.arm()
+        monkeypatch.setattr(rig.robot.server, "state", lose)
+        status = rig.session.poll()
+    assert status.mode is Mode.FAULTED
+    assert "the robot's server was lost" in status.reason
+    assert code.name in status.reason
+
+
 def test_after_a_restart_the_fault_stays_until_the_arm_is_armed_again(rig):
     with rig.robot.ticking():
         rig.arm()

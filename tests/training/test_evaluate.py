@@ -12,6 +12,7 @@ import pytest
 import torch
 from resip import spaces
 from resip.errors import ResipError
+from resip_training.algorithms.settings import ResidualPPOConfig
 from resip_training.evaluate import evaluate, run_episodes
 from resip_training.runs import BEST_FILE, CHECKPOINT_FILE, CONFIG_FILE, read_tensors, save_tensors
 from resip_training.sim import tasks
@@ -78,6 +79,8 @@ def test_base_and_residual_run_on_the_same_seeds_and_the_figures_say_where_they_
     assert figures["settings"]["simulator"] == f"mujoco {mujoco.__version__}"
     assert len(figures["sha256"]) == 64
     assert figures["learned"] == {"algorithm": "residual-ppo", "observation": "state", "data": None}
+    assert figures["training"]["step"] == 100
+    assert figures["training"]["settings"]["alpha"] == ResidualPPOConfig().alpha
     assert figures["wall_s"] > 0
     assert {"machine", "command"} <= set(figures)
     assert json.loads(copy.read_text()) == json.loads((run / "evaluation_low_70_3.json").read_text()) == figures

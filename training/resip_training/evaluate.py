@@ -26,7 +26,7 @@ from resip_training.provenance import circumstances
 from resip_training.render.replay import Replay
 from resip_training.rollout.episodes import BaseAgent, StateAgent
 from resip_training.rollout.episodes import run_episodes as episodes_of
-from resip_training.runs import CHECKPOINT_FILE, read_config, write_text
+from resip_training.runs import CHECKPOINT_FILE, best_step, read_config, write_text
 from resip_training.sim import tasks
 from resip_training.sim.env import AssemblyEnv
 from resip_training.sim.task import Task
@@ -108,6 +108,10 @@ def _evaluate_states(
         "checkpoint": str(checkpoint),
         "sha256": teacher.sha256(),
         "learned": _learned(config["algorithm"], config),
+        "training": {
+            "step": config["best_step"] if "best_step" in config else best_step(checkpoint),
+            "settings": config["settings"],
+        },
         "success": successes[list(agents)[-1]].as_json(),
         "steps_of_a_success": _median([one.steps for one in ended if one.success]),
         "settings": {**_settings(env.task, device), "worlds": worlds, "threads": threads},

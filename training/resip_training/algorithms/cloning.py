@@ -13,6 +13,7 @@ from resip import spaces
 from resip.errors import ResipError
 from torch import Tensor, nn
 
+from resip_training.algorithms.average import follow
 from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, with_prefix
 
 Policy = TypeVar("Policy", bound=nn.Module)
@@ -51,16 +52,11 @@ class CloningTrainer(Generic[Policy]):
         load_optimizer("optimizer.", self.optimizer, tensors)
         self.step = step
 
-    @torch.no_grad()
     def _count_update(self) -> None:
         """Count an update that was made, and let the average follow."""
         self.step += 1
         decay = min(self._ema_decay, (1 + self.step) / (10 + self.step))
-        averaged: list[Tensor] = list(self.average.parameters())
-        current: list[Tensor] = list(self.policy.parameters())
-        torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
-        statistics = list(self.average.buffers())  # of batch norms are averages already
-        torch._foreach_copy_(statistics, list(self.policy.buffers()))  # pyright: ignore[reportPrivateImportUsage]
+        follow(self.average, self.policy, 1 - decay)
 
 
 def part_columns(part_poses: NDArray[np.float32], episodes: Sequence[slice]) -> list[int]:

@@ -17,6 +17,7 @@ import torch
 from resip.errors import ResipError
 from torch import Tensor, nn
 
+from resip_training.algorithms.average import follow
 from resip_training.algorithms.replay import NStepQueue, ReplayBuffer, Transitions
 from resip_training.algorithms.settings import ResidualOffPolicyConfig
 from resip_training.models.offpolicy_residual import OffPolicyResidual
@@ -184,12 +185,12 @@ class ResidualOffPolicy:
         whitened = self.model.whitening(batch.observation)
         loss = self._critic_loss(whitened, batch)
         _descend(self.critic_optimizer, self.critics, loss)
-        _follow(self.model.critics, self.critics, self.config.target_rate)
+        follow(self.model.critics, self.critics, self.config.target_rate)
         figures = {"loss/critics": loss.item()}
         if actor_learns:
             actor_loss = self._actor_loss(whitened)
             _descend(self.actor_optimizer, self.actor, actor_loss)
-            _follow(self.model.actor, self.actor, self.config.average_rate)
+            follow(self.model.actor, self.actor, self.config.average_rate)
             figures["loss/actor"] = actor_loss.item()
         return figures
 
@@ -236,13 +237,6 @@ def _check(config: ResidualOffPolicyConfig, num_envs: int, demonstrations: Trans
             f"warmup {config.warmup} leaves nothing to begin learning from: give demonstrations, or at least {least}"
             f" control steps ({config.n_steps} in each of {num_envs} worlds)"
         )
-
-
-@torch.no_grad()
-def _follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
-    """Move the parameters of ``slow`` a share of the way to those of ``fast``."""
-    for own, wanted in zip(slow.parameters(), fast.parameters(), strict=True):
-        own.lerp_(wanted, rate)
 
 
 def _descend(optimizer: torch.optim.Optimizer, module: nn.Module, loss: Tensor) -> None:

@@ -186,7 +186,7 @@ ROBOT: Final = (
     _ordered("server stalled", "robot state", "has not advanced"),
     _ordered("server refuses updates", "refuses every update"),
     _ordered("hard limit or reflex", "robot state", "ended the controller"),
-    _ordered("server killed and restarted", "UNAVAILABLE", "robot state"),
+    _ordered("server killed and restarted", "server was lost", "was restarted", "robot state"),
     Fault("gripper stuck", ("gripper: stuck",), _stuck_gripper, _end_order),
     Fault(
         "stop by the operator",

@@ -144,7 +144,7 @@ class ArmSession:
         """A call failed. A late answer alone is left to the state's age to judge."""
         if self._mode is Mode.ARMED:
             if error.code is not grpc.StatusCode.DEADLINE_EXCEEDED:
-                self._enter(Mode.FAULTED, str(error))
+                self._enter(Mode.FAULTED, f"the robot's server was lost: {error}")
         elif self._mode is not Mode.FAULTED:
             self._enter(Mode.DISCONNECTED, str(error))
             self._advanced_at_s = None
