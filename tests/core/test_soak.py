@@ -65,9 +65,9 @@ def test_frames_that_a_camera_lacks_are_counted(record):
     assert (found["frames_wrist"], found["missing_wrist"]) == ([0], [0])
 
 
-def usage(time_s, stolen_s=(0.0, 0.0), processes=None):
+def usage(time_s, stolen_s=(0.0, 0.0), late_s=(0.0, 0.0), processes=None):
     """A line of what the nodes used."""
-    return {"time_s": time_s, "stolen_s": stolen_s, "processes": processes or {}}
+    return {"time_s": time_s, "stolen_s": stolen_s, "late_s": late_s, "processes": processes or {}}
 
 
 @pytest.fixture
@@ -113,37 +113,47 @@ def test_each_bound_can_be_missed(run, fields, name):
     assert unmet(run(**fields)) == [name]
 
 
-def stopped(directory, stolen_s):
+def stopped(directory, stolen_s, late_s):
     """Figures after the second trial was stopped, 4 s after its start, and repeated.
 
     Args:
       directory: of two sound trials.
       stolen_s: what the host took from the second core meanwhile.
+      late_s: how late the thread before all others woke up on it.
     """
     aside = directory / "trial_001_aborted_1"
     aside.mkdir()
     one = outcome(1, "aborted", "supervisor_node: stopped until armed again: front camera: missing")
     (aside / records.OUTCOME_FILE).write_text(json.dumps(one.as_json()))
     end_s = one.run_s[1]
-    rows = [usage(end_s - 3, (1.0, 2.0)), usage(end_s - 0.7, (1.0, 2.0)), usage(end_s + 0.8, (1.0, 2.0 + stolen_s))]
+    rows = [
+        usage(end_s - 3, (1.0, 2.0)),
+        usage(end_s - 0.7, (1.0, 2.0)),
+        usage(end_s + 0.8, (1.0, 2.0 + stolen_s), (0.0, late_s)),
+    ]
     (directory / soak.USAGE_FILE).write_text("\n".join(map(json.dumps, rows)))
     return soak.summarise(directory)
 
 
-@pytest.mark.parametrize(("stolen_s", "unmet_bounds"), [(0.0, ["stops of the graph's own"]), (0.2, [])])
-def test_a_stop_is_the_graphs_unless_the_machine_was_taken_away(run, tmp_path, stolen_s, unmet_bounds):
+@pytest.mark.parametrize(
+    ("stolen_s", "late_s", "unmet_bounds"),
+    [(0.0, 0.002, ["stops of the graph's own"]), (0.2, 0.0, []), (0.0, 0.2, [])],
+)
+def test_a_stop_is_the_graphs_unless_the_machine_was_taken_away(run, tmp_path, stolen_s, late_s, unmet_bounds):
     run()
-    figures = stopped(tmp_path, stolen_s)
+    figures = stopped(tmp_path, stolen_s, late_s)
     assert [name for name in unmet(figures) if name.startswith("stops")] == unmet_bounds
     (stop,) = figures["stops"]
-    assert (stop["after_s"], stop["stolen_s"]) == pytest.approx((4.0, stolen_s))
+    assert (stop["after_s"], stop["taken_s"]) == pytest.approx((4.0, max(stolen_s, late_s)))
     assert (figures["trials"], figures["trials_left"]) == (2, 0)
 
 
 def test_what_was_taken_long_before_a_stop_does_not_excuse_it():
-    rows = [usage(0.0, (0.0,)), usage(1.0, (0.5,)), usage(2.0, (0.5,)), usage(9.0, (0.5,)), usage(10.0, (0.5,))]
-    assert soak.stolen_s(rows, around_s=9.4) == 0.0
-    assert soak.stolen_s(rows) == 0.5
+    stolen_s, late_s = (0.0, 0.5, 0.5, 0.5, 0.5), (0.0, 0.3, 0.0, 0.0, 0.001)
+    times_s = (0.0, 1.0, 2.0, 9.0, 10.0)
+    rows = [usage(t, (stolen,), (late,)) for t, stolen, late in zip(times_s, stolen_s, late_s, strict=True)]
+    assert soak.taken_s(rows, around_s=9.4) == 0.001
+    assert soak.taken_s(rows, around_s=0.9) == 0.5
 
 
 def test_trials_that_were_given_up_are_missed(run):
