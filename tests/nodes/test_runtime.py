@@ -1,6 +1,7 @@
 """What every node does: exact ticks, bounded parameters, an orderly end."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -76,12 +77,22 @@ def test_a_callback_that_awaits_lets_the_others_have_their_turn():
 
 def may_be_real_time():
     """Whether this machine lets its processes be scheduled in real time."""
-    code = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))"
+    return succeeds("import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10))")
+
+
+def may_keep_memory():
+    """Whether this machine lets its processes keep all of their memory, without a limit."""
+    unlimited = os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
+    return unlimited and succeeds("import ctypes, sys; sys.exit(ctypes.CDLL(None).mlockall(7))")
+
+
+def succeeds(code):
+    """Whether a Python of its own runs this without an error."""
     return subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("simulated", "real_time"), [("false", True), ("true", False)])
-def test_a_node_that_asks_for_it_is_scheduled_in_real_time_where_time_is_real(start, simulated, real_time):
+def test_a_node_that_asks_for_it_is_in_real_time_and_keeps_its_memory_where_time_is_real(start, simulated, real_time):
     body = """
         self.real_time = runtime.CONTROL
         import os
@@ -90,7 +101,9 @@ def test_a_node_that_asks_for_it_is_scheduled_in_real_time_where_time_is_real(st
             policies = {os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
             worker = ThreadPoolExecutor(1, initializer=runtime.give_way)
             priority = worker.submit(lambda: os.sched_getparam(0).sched_priority).result()
-            print(policies == {os.SCHED_RR}, os.SCHED_RR in policies, priority, flush=True)
+            lines = dict(line.split(":") for line in open("/proc/self/status"))
+            kept = int(lines["VmLck"].split()[0]) > 0
+            print(policies == {os.SCHED_RR}, os.SCHED_RR in policies, priority, kept, flush=True)
             self.end(0)
         from rclpy.clock import Clock
         from rclpy.clock_type import ClockType
@@ -99,7 +112,8 @@ def test_a_node_that_asks_for_it_is_scheduled_in_real_time_where_time_is_real(st
     node = start(textwrap.dedent(body), f"use_sim_time:={simulated}")
     said = node.stdout.readline().split()
     expected = real_time and may_be_real_time()
-    assert said == [str(expected), str(expected), str(runtime.INFERENCE if expected else 0)]
+    kept = real_time and may_keep_memory()
+    assert said == [str(expected), str(expected), str(runtime.INFERENCE if expected else 0), str(kept)]
 
 
 def test_a_tick_has_the_exact_time_that_it_serves():

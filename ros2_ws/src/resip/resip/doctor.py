@@ -188,7 +188,10 @@ def check_gpu() -> Finding:
 def check_real_time() -> Finding:
     """The right to real-time scheduling, which the nodes between camera and arm use on a real robot."""
     code = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(10)); print('granted')"
-    remedy = "give your user `rtprio 50` in /etc/security/limits.conf (docs/robot.md); simulation does without"
+    remedy = (
+        "give your user `rtprio 50` and `memlock unlimited` in /etc/security/limits.conf (docs/robot.md); "
+        "simulation does without"
+    )
     finding = _from_probe(code, remedy, Status.ABSENT)
     share = real_time.share()
     if finding.status is not Status.OK or share == 1.0:

@@ -12,6 +12,7 @@ import ctypes
 import gc
 import inspect
 import os
+import resource
 import signal
 import sys
 import threading
@@ -67,6 +68,7 @@ _WAIT_S = 0.1  # longest time between two looks at the stop flag; far below the 
 _PATIENCE_S = 0.002  # what a callback that awaits something may cost the others
 _SWITCH_S = 0.0005  # how long one thread may keep the others of its node waiting; Python's own is ten times that
 _PR_SET_PDEATHSIG = 1
+_MCL_CURRENT, _MCL_FUTURE, _MCL_ONFAULT = 1, 2, 4
 
 Value = TypeVar("Value", bool, int, float, str)
 Result = TypeVar("Result")
@@ -300,6 +302,15 @@ def _be_real_time(priority: int) -> None:
             os.sched_setscheduler(int(thread), os.SCHED_RR, os.sched_param(priority))
 
 
+def _keep_memory() -> None:
+    """Keep in memory what this process has touched, if it may: a page that was taken away comes back from the disk.
+
+    Not where there is a limit to it, which the process would come up against later.
+    """
+    if os.geteuid() == 0 or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY:
+        ctypes.CDLL(None).mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
+
+
 async def patiently(future: Future[Result]) -> Result | None:
     """Await a future in a callback at little cost, and give its result.
 
@@ -388,6 +399,7 @@ def _spin(node: ResipNode, stop: _StopFlag) -> None:
     sys.setswitchinterval(_SWITCH_S)
     if node.real_time and not node.get_parameter("use_sim_time").value:
         _be_real_time(node.real_time)
+        _keep_memory()
     executor = _new_executor()
     executor.add_node(node)
     while node.exit_status is None and not stop.is_set:
