@@ -96,9 +96,7 @@ class ResidualPPO(ppo.PPO):
         self._networks.actor.load_state_dict(with_prefix(tensors, "learner."))
 
     def _update(self, rollout: ppo.Rollout, progress: float) -> dict[str, float]:
-        if (
-            self._settings.whiten and self.iteration == 0
-        ):  # when the residual is still zero, whatever it is shown
+        if self._settings.whiten and self.iteration == 0:  # when the residual is still zero, whatever it is shown
             self._networks.fit(distributed.gathered(rollout.observation, dim=1).flatten(0, 1))
         return super()._update(rollout, progress)
 
