@@ -101,4 +101,5 @@ class ResidualPPO(ppo.PPO):
         return super()._update(rollout, progress)
 
     def _figures(self, observation: Tensor) -> dict[str, float]:
-        return {"residual_mean": distributed.mean(self.act(observation).abs())}
+        with torch.no_grad():
+            return {"residual_mean": distributed.mean(self._networks.actor(observation).abs())}
