@@ -106,7 +106,10 @@ def test_a_cell_that_dies_in_mid_motion_is_named_and_ends_the_graph(up, observer
     assert program.popen.wait(20) == 1
     lines = program.log.splitlines()
     assert lines[-1].startswith("resip: error: the graph was stopped: sim_cell was killed by SIGKILL")
-    assert any("franka_bridge_node" in line and "faulted: Polymetis server 127.0.0.1:" in line for line in lines)
+    assert any(
+        "franka_bridge_node" in line and "faulted: the robot's server was lost: Polymetis server 127.0.0.1:" in line
+        for line in lines
+    )
     assert alive(nodes) == []
     assert "Traceback" not in program.log
 
