@@ -46,7 +46,7 @@ _REST_PATIENCE_S: Final = 5.0
 _STATE_BOUNDS: Final = Bounds(0.05, 0.2)
 #: Of the nodes whose silence holds the arm by itself: this only latches it.
 _NODE_BOUNDS: Final = Bounds(0.3, 1.0)
-_CAMERA_PERIODS: Final = (1.5, 2.9)  # one frame may be lost, and the next be late by most of a period
+_CAMERA_PERIODS: Final = (1.5, 2.75)  # one frame may be lost, and the next be late; more does not fit into 200 ms
 
 #: Topics that one node alone may publish on.
 _ONE_SPEAKER: Final = (
