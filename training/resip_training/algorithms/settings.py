@@ -112,8 +112,8 @@ class ResidualPPOConfig(ResidualConfig, PPOConfig):
       sees_base_action: of the residual [True].
       whiten: show actor and critic whitened inputs [False], see `Whitening`: poses and actions move together, and
         what decides an insertion is in their small differences. Taken from the first rollout.
-      average_rate: share of the actor that acts when it is not exploring which an iteration's outcome replaces [1]:
-        from small rollouts success goes up and down by several percent from one iteration to the next.
+      average_rate: share of the actor that acts when it is not exploring which an iteration's outcome replaces [1];
+        with 0.2 it was no better (docs/results.md).
       normalize_reward: divide by the running deviation of the rewards, and clip at 5 [True]. Rewards are 0 and 1 and
         returns at most the number of pairs, so their scale is known; the deviation of a rare event only inflates it.
     """
@@ -121,7 +121,7 @@ class ResidualPPOConfig(ResidualConfig, PPOConfig):
     noise_memory: float = 0.8
     sees_base_action: bool = True
     whiten: bool = True
-    average_rate: float = 0.2
+    average_rate: float = 1.0
 
 
 #: Tables 6 and 9. What the defaults above change, and why, is said there.
@@ -139,7 +139,6 @@ PAPER_RESIDUAL_PPO: Final = ResidualPPOConfig(
     poses="absolute",
     noise_memory=0.0,
     whiten=False,
-    average_rate=1.0,
 )
 
 
