@@ -48,8 +48,8 @@ test-packages:
 test: lint test-packages
 	# a core for each process; all tests of a file are one process's, and share what it has trained
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS) tests/core tests/polymetis tests/sim tests/training
-	# in one process, as a graph has several of its own, and none of those: one that has loaded both halves (DDS, OpenGL,
-	# torch, librealsense) crashes as it ends
+	# one after the other, for a graph needs all cores; and apart from the others, for a process that has loaded both
+	# halves (DDS, OpenGL, torch, librealsense) crashes as it ends
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS) tests/nodes tests/system
 
 one-leg-policy: setup

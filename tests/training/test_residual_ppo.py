@@ -101,19 +101,6 @@ def test_a_residual_that_does_not_see_the_base_action_does_not_depend_on_it(whit
     assert not torch.equal(actor(one), torch.zeros(5, 10))
 
 
-def test_what_acts_without_exploring_is_the_average_of_what_learned():
-    ppo = ResidualPPO(replace(CONFIG, critic_first=0, average_rate=0.25), ToyResidualEnv(64, seed=0))  # pyright: ignore[reportArgumentType]
-    average = torch.zeros_like(ppo.model.actor.mean[-1].weight)
-    for i in range(3):
-        ppo.iterate(i / 3)
-        average += 0.25 * (ppo.model.actor.mean[-1].weight.detach() - average)
-    torch.testing.assert_close(ppo.average.mean[-1].weight, average)
-    assert torch.equal(ppo.weights()["residual.actor.mean.4.weight"], ppo.average.mean[-1].weight)
-    seen = torch.randn(4, 6)
-    assert torch.equal(ppo.act(seen), ppo.average(seen))
-    assert not torch.equal(ppo.act(seen), ppo.model.actor(seen))
-
-
 def test_an_update_ends_where_the_policy_has_moved_enough():
     eager = replace(CONFIG, actor_rate=1e-2, kl_step=0.0, kl_stop=1e-3, epochs=50, critic_first=0)
     ppo = ResidualPPO(eager, ToyResidualEnv(64, seed=0))  # pyright: ignore[reportArgumentType]

@@ -112,8 +112,6 @@ class ResidualPPOConfig(ResidualConfig, PPOConfig):
       sees_base_action: of the residual [True].
       whiten: show actor and critic whitened inputs [False], see `Whitening`: poses and actions move together, and
         what decides an insertion is in their small differences. Taken from the first rollout.
-      average_rate: share of the actor that acts when it is not exploring which an iteration's outcome replaces [1];
-        with 0.2 it was no better (docs/results.md).
       normalize_reward: divide by the running deviation of the rewards, and clip at 5 [True]. Rewards are 0 and 1 and
         returns at most the number of pairs, so their scale is known; the deviation of a rare event only inflates it.
     """
@@ -121,7 +119,6 @@ class ResidualPPOConfig(ResidualConfig, PPOConfig):
     noise_memory: float = 0.8
     sees_base_action: bool = True
     whiten: bool = True
-    average_rate: float = 1.0
 
 
 #: Tables 6 and 9. What the defaults above change, and why, is said there.
