@@ -67,6 +67,7 @@ FIXED_TRANSFORMS: Final = [
     _transform(rotation.matrix_from_rotvec([roll, 0.0, 0.0]), offset)
     for roll, offset in zip(_ROLL_RAD, _OFFSET_M, strict=True)
 ]
+_FIXED: Final = np.stack(FIXED_TRANSFORMS)
 _FLANGE: Final = _transform(np.eye(3), (0.0, 0.0, FLANGE_OFFSET_M))
 FLANGE_TO_EE: Final = _transform(
     rotation.matrix_from_rotvec([0.0, 0.0, spaces.EE_YAW_FROM_FLANGE_RAD]), (0.0, 0.0, spaces.EE_OFFSET_FROM_FLANGE_M)
@@ -76,16 +77,14 @@ FLANGE_TO_EE: Final = _transform(
 def _joint_frames(q: Array) -> list[Array]:
     """Frames ``(..., 4, 4)`` in the base: after each joint's rotation, for the seven joints."""
     xp = arrays.namespace(q)
-    cos, sin = xp.cos(q), xp.sin(q)
-    frame = xp.broadcast_to(arrays.constant(np.eye(4), q), (*q.shape[:-1], 4, 4))
-    frames = []
-    for joint in range(DOF):
-        fixed = frame @ arrays.constant(FIXED_TRANSFORMS[joint], q)
-        c, s = cos[..., joint, None], sin[..., joint, None]
-        frame = arrays.copy(fixed)
-        frame[..., :, 0] = c * fixed[..., :, 0] + s * fixed[..., :, 1]
-        frame[..., :, 1] = c * fixed[..., :, 1] - s * fixed[..., :, 0]
-        frames.append(frame)
+    cos, sin = xp.cos(q)[..., None], xp.sin(q)[..., None]
+    fixed = arrays.constant(_FIXED, q)
+    steps = arrays.copy(xp.broadcast_to(fixed, (*q.shape, 4, 4)))  # of each joint, from the one before
+    steps[..., :, 0] = cos * fixed[..., :, 0] + sin * fixed[..., :, 1]
+    steps[..., :, 1] = cos * fixed[..., :, 1] - sin * fixed[..., :, 0]
+    frames = [steps[..., 0, :, :]]
+    for joint in range(1, DOF):
+        frames.append(frames[-1] @ steps[..., joint, :, :])
     return frames
 
 

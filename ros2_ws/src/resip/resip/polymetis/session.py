@@ -16,6 +16,7 @@ import enum
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -100,7 +101,7 @@ class ArmSession:
         self._episode_start = NONE
         self._checked_at_s = -np.inf
         self._refusals = 0
-        self._begun: grpc.Future | None = None  # a command that the server has not answered yet
+        self._begun: Future[Interval] | None = None  # a command that the server has not answered yet
         self._refused = ""  # why the last one that it answered was not obeyed
         self._update = archives.UpdateArchive()
         self._controller = archives.controller_archive(self._settings.impedance)
@@ -267,7 +268,7 @@ class ArmSession:
         if begun is None:
             return
         try:
-            self._client.end_update(begun)
+            begun.result()
             self._refusals, self._refused = 0, ""
         except PolymetisError as error:
             self._refused = str(error)
