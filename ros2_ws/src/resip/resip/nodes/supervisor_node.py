@@ -33,8 +33,10 @@ from resip.safety.process import Watch, read, signed
 from resip.safety.sources import Bounds, Health, Source
 from resip.safety.supervisor import State, Supervisor
 
+_WATCH_PERIOD_S: Final = 0.01
 PERMIT_PERIOD_S: Final = 0.02
-STATUS_TICKS: Final = 5
+_PERMIT_PERIOD_NS: Final = round(PERMIT_PERIOD_S * messages.NS_PER_S)
+_STATUS_PERMITS: Final = 5  # permits to one status
 _LOOK_PERIOD_S: Final = 0.1
 #: Time in which a stopped arm comes to rest, and longest wait (wall time) for that: the simulated cell stands still for
 #: two seconds when commands have ended.
@@ -46,7 +48,7 @@ _REST_PATIENCE_S: Final = 5.0
 _STATE_BOUNDS: Final = Bounds(0.05, 0.2)
 #: Of the nodes whose silence holds the arm by itself: this only latches it.
 _NODE_BOUNDS: Final = Bounds(0.3, 1.0)
-_CAMERA_PERIODS: Final = (1.5, 2.75)  # one frame may be lost, and the next be late; more does not fit into 200 ms
+_CAMERA_PERIODS: Final = (1.5, 2.5)  # one frame may be lost, and the next be late; more does not fit into 200 ms
 
 #: Topics that one node alone may publish on.
 _ONE_SPEAKER: Final = (
@@ -85,6 +87,7 @@ class SupervisorNode(runtime.ResipNode):
             topics.POLICY_STATUS: Source("policy", _NODE_BOUNDS),
             topics.IK_STATUS: Source("inverse kinematics", _NODE_BOUNDS),
         }
+        self._permits = 0  # periods of the permit, by the node's clock, when it was last published
         self._look: Future = Future()  # done at the next look, for arming that waits
         self._connect()
 
@@ -105,7 +108,7 @@ class SupervisorNode(runtime.ResipNode):
         self.create_service(Trigger, topics.ARM, cast("Any", self._on_arm))
         self.create_service(Trigger, topics.DISARM, cast("Any", self._on_disarm))
         self.create_service(Trigger, topics.STOP, self._on_stop)
-        self.ticks(PERMIT_PERIOD_S, self._on_tick)
+        self.ticks(_WATCH_PERIOD_S, self._on_tick)
         self.create_timer(_LOOK_PERIOD_S, self._on_look, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     # ---- what is heard ----
@@ -118,9 +121,8 @@ class SupervisorNode(runtime.ResipNode):
         """Subscribe to a source. Only its stamps are read: decoding all of it would be most of this node's work."""
 
         def on_message(data: bytes) -> None:
-            """Take note of the stamp, and look at everything."""
+            """Take note of the stamp; what it tells is looked at with the next tick."""
             source.heard((cdr.stamp_ns(data) or 0) / messages.NS_PER_S, self._now_s)
-            self._watch()
 
         # rclpy's types do not know of raw messages
         self.create_subscription(kind, topic, cast("Any", on_message), runtime.SENSOR_QOS, raw=True)
@@ -201,8 +203,12 @@ class SupervisorNode(runtime.ResipNode):
 
     def _on_tick(self, tick: runtime.Tick) -> None:
         self._watch()
+        permits = tick.time_ns // _PERMIT_PERIOD_NS
+        if permits == self._permits:
+            return
+        self._permits = permits
         self._grant(tick.time_ns)
-        if tick.index % STATUS_TICKS == 0:
+        if permits % _STATUS_PERMITS == 0:
             self._publish_state(tick.time_ns)
 
     def _on_look(self) -> None:
