@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Final
@@ -14,12 +12,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from std_srvs.srv import Trigger
 
 from resip import topics
+from resip.core_watch import CoreWatch
 from resip.nodes import messages, runtime
 from resip.soak import USAGE_FILE, reduce_bags
 from resip.trials.protocol import Phase
 
 _SAMPLE_PERIOD_S: Final = 1.0
-_WAKE_PERIOD_S: Final = 0.005
 _BYTES_PER_MB: Final = 1e6
 _NODE_NAME: Final = "__node:="
 _STEAL: Final = 8  # column of /proc/stat
@@ -32,10 +30,15 @@ class SoakNode(runtime.ResipNode):
         super().__init__("soak_node")
         self._directory = Path(self.parameter("directory", "", "Folder of the trials"))
         self._asked = False  # whether the trial that waits was told to begin
-        self._cores = [_Core(number) for number in sorted(os.sched_getaffinity(0))]
+        self._cores = [CoreWatch(number) for number in sorted(os.sched_getaffinity(0))]
         self._begin = self.create_client(Trigger, topics.TRIAL_BEGIN)
         self.create_subscription(DiagnosticArray, topics.TRIAL_STATUS, self._on_trial, runtime.STATUS_QOS)
         self.create_timer(_SAMPLE_PERIOD_S, self._sample)
+
+    def close(self) -> None:
+        """End the watch."""
+        for core in self._cores:
+            core.close()
 
     def _on_trial(self, message: DiagnosticArray) -> None:
         waits = messages.diagnostic_values(message)["phase"].startswith(Phase.WAIT.value)
@@ -53,32 +56,6 @@ class SoakNode(runtime.ResipNode):
             machine = {"stolen_s": _stolen_s(), "late_s": late_s}
             row = {"time_s": time.time(), **machine, "processes": _usage(os.getppid())}
             print(json.dumps(row), file=stream)
-
-
-class _Core:
-    """Wakes up on one core, before everything else there, and remembers how late at worst (as cyclictest does).
-
-    Where that is late, the kernel or the machine's host had the core. Without the right to such a priority it tells
-    nothing.
-    """
-
-    def __init__(self, number: int) -> None:
-        self._number, self._worst_s = number, 0.0
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def worst_s(self) -> float:
-        """Longest delay since it was last asked for."""
-        worst_s, self._worst_s = self._worst_s, 0.0
-        return worst_s
-
-    def _run(self) -> None:
-        os.sched_setaffinity(0, {self._number})
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(os.sched_get_priority_max(os.SCHED_FIFO)))
-            while True:
-                due_s = time.monotonic() + _WAKE_PERIOD_S
-                time.sleep(_WAKE_PERIOD_S)
-                self._worst_s = max(self._worst_s, time.monotonic() - due_s)
 
 
 def _stolen_s() -> list[float]:
