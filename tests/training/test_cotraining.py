@@ -18,6 +18,7 @@ from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet, DemoWriter
 from resip_training.evaluate import load
 from resip_training.export import export_policy
+from resip_training.model_card import where_shown
 from resip_training.runs import CONFIG_FILE, Budget, read_metrics
 from resip_training.train import train_images
 from small_policies import SMALL as SMALL_IMAGES
@@ -88,6 +89,15 @@ def test_the_card_of_a_cotrained_policy_lists_every_set(finished: Path, sim: Pat
     assert f"| sim | in simulation | 5 | 80 | expert | low | 0-4 | `{DemoSet(sim).sha256()[:16]}` |" in card
     assert "| real | on the real cell | 5 | 40 | spacemouse | low | 100-104 |" in card
     assert "Trained in simulation and on the real cell on one camera pose" in card
+
+
+@pytest.mark.parametrize(
+    ("robots", "where"),
+    [(["sim", "sim"], "in the simulated cell"), (["sim", "polymetis"], "on the real cell"), ([], "on the real cell")],
+)
+def test_a_card_does_not_call_the_simulated_cell_a_real_one(robots: list[str], where: str) -> None:
+    bags = [{"story": {"robot": robot}} for robot in robots]
+    assert where_shown({"domain": "real", "provenance": {"simulator": {"bags": bags}}}) == where
 
 
 def test_episodes_that_failed_are_left_out_and_that_is_said(

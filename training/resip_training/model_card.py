@@ -51,7 +51,7 @@ _SEVERAL_SETS: Final = """\
 |---|---|---|---|---|---|---|---|
 {rows}"""
 _ROW: Final = "| {name} | {where} | {n_demonstrations} | {n_steps} | {source} | {randomness} | {seeds} | `{sha256}` |"
-_WHERE: Final = {"sim": "in simulation", "real": "on the real cell"}
+_PLACES: Final = {"sim": "in simulation", "recorded": "in the simulated cell", "real": "on the real cell"}
 
 _NOT_EVALUATED: Final = "Not measured yet."
 
@@ -102,7 +102,7 @@ def _described(one: dict[str, Any]) -> dict[str, Any]:
     provenance = one["provenance"]
     return {
         "name": one.get("name"),
-        "where": _WHERE[one["domain"]] + (", randomised images" if _is_randomised(one) else ""),
+        "where": where_shown(one) + (", randomised images" if _is_randomised(one) else ""),
         "n_demonstrations": one["n_demonstrations"],
         "n_steps": one["n_steps"],
         "source": provenance["source"],
@@ -113,6 +113,16 @@ def _described(one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def where_shown(one: dict[str, Any]) -> str:
+    """Where a set's demonstrations were shown: bags of the simulated cell are recordings, but not of a real one.
+
+    Args:
+      one: the set as ``Mixture.described`` has it: its domain and provenance.
+    """
+    robots = {bag["story"]["robot"] for bag in one["provenance"]["simulator"].get("bags", ())}
+    return _PLACES["recorded" if robots == {"sim"} else one["domain"]]
+
+
 def _is_randomised(one: dict[str, Any]) -> bool:
     """Whether lights, colours, textures and cameras of a set were drawn."""
     rendered = one["provenance"].get("rendered")
@@ -121,8 +131,7 @@ def _is_randomised(one: dict[str, Any]) -> bool:
 
 def _seen(sets: list[dict[str, Any]]) -> str:
     """What a policy has met."""
-    domains = {one["domain"] for one in sets}
-    where = " and ".join(words for domain, words in _WHERE.items() if domain in domains)
+    where = " and ".join(sorted({where_shown(one) for one in sets}, key=list(_PLACES.values()).index))
     levels = " and ".join(dict.fromkeys(one["provenance"]["randomness"] for one in sets))
     looks = "on randomised views" if any(map(_is_randomised, sets)) else "on one camera pose, one light"
     return f"{where} {looks} and {levels} randomness only"
