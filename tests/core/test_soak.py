@@ -156,6 +156,11 @@ def test_what_was_taken_long_before_a_stop_does_not_excuse_it():
     assert soak.taken_s(rows, around_s=0.9) == 0.5
 
 
+@pytest.mark.parametrize(("left", "stops", "cut"), [(0, 1, False), (58, soak.MOST_STOPS, False), (58, 1, True)])
+def test_a_soak_that_was_interrupted_is_told_from_one_that_was_given_up(left, stops, cut):
+    assert soak.cut_short({"trials_left": left, "stops": [{}] * stops}) is cut
+
+
 def test_trials_that_were_given_up_are_missed(run):
     figures = run(result="aborted")
     assert (figures["trials"], figures["trials_left"]) == (0, 2)

@@ -100,7 +100,8 @@ def soak(minutes: float, record: Path, json_file: Path | None = None) -> dict[st
 
     Raises:
       GraphError: a node ended that the graph needs.
-      ResipError: a bound does not hold; the message names each one. The figures are written all the same.
+      ResipError: a bound does not hold; the message names each one. The figures are written all the same. Or it was
+        interrupted: then they are not.
     """
     directory = record / f"soak_{datetime.now():%Y-%m-%d_%H-%M-%S}"
     load = os.getloadavg()[0]
@@ -108,6 +109,8 @@ def soak(minutes: float, record: Path, json_file: Path | None = None) -> dict[st
     reduce_bags(directory)
     figures = {"load_average_before": load, **summarise(directory)}
     Console(width=None if sys.stdout.isatty() else 120).print(_table(figures))
+    if cut_short(figures):
+        raise ResipError(f"the soak was interrupted, {figures['trials_left']} trials before its end (see {directory})")
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
         with json_file.with_suffix(".md").open("w") as stream:
@@ -273,6 +276,11 @@ def summarise(directory: Path) -> dict[str, Any]:
     }
     figures["bounds"] = [bound.as_json() for bound in bounds(figures)]
     return figures
+
+
+def cut_short(figures: Mapping[str, Any]) -> bool:
+    """Whether trials are left although the graph was not given up."""
+    return figures["trials_left"] > 0 and len(figures["stops"]) < MOST_STOPS
 
 
 def bounds(figures: Mapping[str, Any]) -> list[Bound]:
