@@ -38,6 +38,7 @@ from resip.teleop.target import Deadman, Target, TargetGenerator
 SOURCES: Final = tuple(PROFILES_OF)
 DEADMEN: Final = ("motion", "button")
 _READ_TIMEOUT_S: Final = 0.05
+_LOOK_PERIOD_S: Final = 0.02
 _JOIN_TIMEOUT_S: Final = 2.0
 _DIAGNOSTICS_TICKS: Final = 10
 _SERVICES: Final = {
@@ -118,6 +119,7 @@ class SpacemouseNode(runtime.ResipNode):
         self.create_service(Trigger, topics.POLICY_START, self._on_start)
         self.create_service(Trigger, topics.POLICY_STOP, self._on_stop)
         self.ticks(spaces.CONTROL_PERIOD_S, self._on_tick)
+        self.ticks(_LOOK_PERIOD_S, self._on_look)
 
     def close(self) -> None:
         """Let the device go."""
@@ -157,6 +159,13 @@ class SpacemouseNode(runtime.ResipNode):
             self._ticks += 1
             self._advance(tick, motion)
         self._publish_status(tick, problem, (time.perf_counter() - started_s) * 1e3)
+
+    def _on_look(self, tick: runtime.Tick) -> None:
+        """Hold as soon as the source is lost: the last target leads on for most of a control period."""
+        problem = self._problem
+        if problem and self._phase == "running":
+            self._hold(problem)
+            self._publish_status(tick, problem, 0.0)
 
     def _pass_on(self, pressed: frozenset[Button]) -> None:
         """Have the operator's wishes other than motion carried out."""
