@@ -30,6 +30,11 @@ class CoreWatch:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         threading.Thread(target=self._read, daemon=True).start()
 
+    @property
+    def runs(self) -> bool:
+        """Whether anything is measured."""
+        return self._process.poll() is None
+
     def worst_s(self) -> float:
         """Longest delay (s) since it was last asked for."""
         worst_s, self._worst_s = self._worst_s, 0.0

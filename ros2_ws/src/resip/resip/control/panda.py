@@ -63,11 +63,13 @@ def _transform(matrix: Array, offset: ArrayLike) -> Array:
     return out
 
 
-FIXED_TRANSFORMS: Final = [
-    _transform(rotation.matrix_from_rotvec([roll, 0.0, 0.0]), offset)
-    for roll, offset in zip(_ROLL_RAD, _OFFSET_M, strict=True)
-]
-_FIXED: Final = np.stack(FIXED_TRANSFORMS)
+#: ``(7, 4, 4)``
+FIXED_TRANSFORMS: Final = np.stack(
+    [
+        _transform(rotation.matrix_from_rotvec([roll, 0.0, 0.0]), offset)
+        for roll, offset in zip(_ROLL_RAD, _OFFSET_M, strict=True)
+    ]
+)
 _FLANGE: Final = _transform(np.eye(3), (0.0, 0.0, FLANGE_OFFSET_M))
 FLANGE_TO_EE: Final = _transform(
     rotation.matrix_from_rotvec([0.0, 0.0, spaces.EE_YAW_FROM_FLANGE_RAD]), (0.0, 0.0, spaces.EE_OFFSET_FROM_FLANGE_M)
@@ -78,7 +80,7 @@ def _joint_frames(q: Array) -> list[Array]:
     """Frames ``(..., 4, 4)`` in the base: after each joint's rotation, for the seven joints."""
     xp = arrays.namespace(q)
     cos, sin = xp.cos(q)[..., None], xp.sin(q)[..., None]
-    fixed = arrays.constant(_FIXED, q)
+    fixed = arrays.constant(FIXED_TRANSFORMS, q)
     steps = arrays.copy(xp.broadcast_to(fixed, (*q.shape, 4, 4)))  # of each joint, from the one before
     steps[..., :, 0] = cos * fixed[..., :, 0] + sin * fixed[..., :, 1]
     steps[..., :, 1] = cos * fixed[..., :, 1] - sin * fixed[..., :, 0]

@@ -125,9 +125,9 @@ class Ticker:
         return Tick(index, index * self._period_ns, missed)
 
     def wait_ns(self, now_ns: int) -> int:
-        """Time to the next tick: not above zero for one that is due, at most a period (the clock was set back)."""
+        """Time to the next tick: at least 1 ns (one that is due already), at most a period (the clock was set back)."""
         due_ns = ((now_ns // self._period_ns if self._last is None else self._last) + 1) * self._period_ns
-        return min(due_ns - now_ns, self._period_ns)
+        return min(max(1, due_ns - now_ns), self._period_ns)
 
 
 class ResipNode(Node):
@@ -213,9 +213,9 @@ class ResipNode(Node):
     def ticks(self, period_s: float, callback: Callable[[Tick], None], clock: Clock | None = None) -> None:
         """Call back at exact multiples of a period of the node's clock (or another); see ``Ticker``.
 
-        On a machine's clock the timer is set to the time of the next tick wherever it is not there by itself: after the
-        start, and when the clock was set. (Set anew at every tick, timers of a busy executor come several times for
-        one, and its messages wait.) In simulation the clock message that carries a tick's time serves it.
+        On a machine's clock the timer is set to the time of the next tick where it has another phase: after the start,
+        and when the clock was set. (Set anew at every tick, a busy executor's comes many times for one, and messages
+        wait.) In simulation the clock message that carries a tick's time serves it.
         """
         period_ns = round(period_s * messages.NS_PER_S)
         ticker = Ticker(period_ns)
@@ -227,12 +227,16 @@ class ResipNode(Node):
             tick = ticker.tick(source.now().nanoseconds)
             if tick is not None and tick.index > 0:
                 callback(tick)
-            if not follows:
-                wait_ns = ticker.wait_ns(source.now().nanoseconds)
-                if abs((timer.time_until_next_call() or 0) - wait_ns) > _MOST_PHASE_NS:
-                    timer.timer_period_ns = max(1, wait_ns)
-                    timer.reset()
-                    timer.timer_period_ns = period_ns
+            if not follows and not in_phase():
+                timer.timer_period_ns = ticker.wait_ns(source.now().nanoseconds)
+                timer.reset()
+                timer.timer_period_ns = period_ns
+
+        def in_phase() -> bool:
+            """Whether the timer comes at ticks, soon or late."""
+            wait_ns = timer.time_until_next_call() or 0
+            beyond_ns = (source.now().nanoseconds + wait_ns + _MOST_PHASE_NS) % period_ns
+            return beyond_ns <= 2 * _MOST_PHASE_NS and wait_ns <= 2 * period_ns
 
         # rclpy looks at what a timer's callback takes before every call; found out anew, that costs more than the rest
         on_timer.__signature__ = inspect.signature(on_timer)  # pyright: ignore[reportFunctionMemberAccess]

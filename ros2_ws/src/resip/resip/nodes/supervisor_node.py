@@ -87,7 +87,7 @@ class SupervisorNode(runtime.ResipNode):
             topics.POLICY_STATUS: Source("policy", _NODE_BOUNDS),
             topics.IK_STATUS: Source("inverse kinematics", _NODE_BOUNDS),
         }
-        self._permits = 0  # periods of the permit, by the node's clock, when it was last published
+        self._permit_index = 0  # of the newest permit: its time in periods
         self._look: Future = Future()  # done at the next look, for arming that waits
         self._connect()
 
@@ -203,12 +203,12 @@ class SupervisorNode(runtime.ResipNode):
 
     def _on_tick(self, tick: runtime.Tick) -> None:
         self._watch()
-        permits = tick.time_ns // _PERMIT_PERIOD_NS
-        if permits == self._permits:
+        index = tick.time_ns // _PERMIT_PERIOD_NS
+        if index == self._permit_index:
             return
-        self._permits = permits
+        self._permit_index = index
         self._grant(tick.time_ns)
-        if permits % _STATUS_PERMITS == 0:
+        if index % _STATUS_PERMITS == 0:
             self._publish_state(tick.time_ns)
 
     def _on_look(self) -> None:

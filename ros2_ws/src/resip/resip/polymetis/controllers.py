@@ -24,7 +24,7 @@ _LONGEST_STEP_S = 0.02
 
 def _joint_transforms() -> tuple[Tensor, Tensor, Tensor]:
     """Tensors ``(7, 4, 4)`` A, B, C with joint transforms ``A + cos(q) B + sin(q) C``."""
-    fixed = torch.stack([torch.as_tensor(transform, dtype=torch.float32) for transform in panda.FIXED_TRANSFORMS])
+    fixed = torch.as_tensor(panda.FIXED_TRANSFORMS, dtype=torch.float32)
     still, cos, sin = torch.zeros_like(fixed), torch.zeros_like(fixed), torch.zeros_like(fixed)
     still[:, :, 2:] = fixed[:, :, 2:]
     cos[:, :, :2] = fixed[:, :, :2]
