@@ -110,7 +110,7 @@ def soak(minutes: float, record: Path, json_file: Path | None = None) -> dict[st
     figures = {"load_average_before": load, **summarise(directory)}
     Console(width=None if sys.stdout.isatty() else 120).print(_table(figures))
     if cut_short(figures):
-        raise ResipError(f"the soak was interrupted, {figures['trials_left']} trials before its end (see {directory})")
+        raise ResipError(f"interrupted with {figures['trials_left']} of the soak's trials to go (see {directory})")
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
         with json_file.with_suffix(".md").open("w") as stream:
