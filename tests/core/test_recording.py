@@ -265,6 +265,18 @@ class TestCheck:
 
     def test_the_command_fails_in_one_line_that_names_each_fault(self, bag, tmp_path):
         with pytest.raises(commands.BagCheckError, match=f"{topics.EE_POSE}: no message") as caught:
-            commands.bag_check(bag, tmp_path / "f.json")
+            commands.bag_check([bag], tmp_path / "f.json")
         assert "\n" not in str(caught.value)
-        assert json.loads((tmp_path / "f.json").read_text())["n_messages"] == 103
+        assert [report["n_messages"] for report in json.loads((tmp_path / "f.json").read_text())] == [103]
+
+    def test_the_command_takes_a_folder_of_bags_and_names_each_that_is_not_whole(self, tmp_path):
+        for name in ("trial_000", "trial_001"):
+            writer = BagWriter(tmp_path / name)
+            record_joint_states(writer, [0])
+            writer.close({LOST_KEY: "{}"})
+        with pytest.raises(commands.BagCheckError, match=r"2 of 2 not whole: .*trial_000.* \| .*trial_001"):
+            commands.bag_check([tmp_path])
+
+    def test_the_command_without_a_bag_says_so(self):
+        with pytest.raises(BagError, match="no bag to read: name one"):
+            commands.bag_check([])

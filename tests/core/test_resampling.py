@@ -195,11 +195,11 @@ class TestStory:
     def test_a_folder_stands_for_the_bags_in_it_without_those_put_aside(self, tmp_path):
         for name in ("b", "a", "trial_000_aborted_1"):
             DemoBag(200).write(tmp_path / name / "bag")
-        assert find_bags(tmp_path) == [tmp_path / name / "bag" / "bag_0.mcap" for name in "ab"]
+        assert find_bags([tmp_path]) == [tmp_path / name / "bag" / "bag_0.mcap" for name in "ab"]
 
     def test_a_folder_without_bags_is_an_error_that_names_it(self, tmp_path):
         with pytest.raises(BagError, match=f"no bag at {tmp_path}"):
-            find_bags(tmp_path)
+            find_bags([tmp_path])
 
 
 def test_all_errors_are_one_line():

@@ -101,12 +101,9 @@ def read_recordings(paths: Sequence[Path]) -> list[Recording]:
     """The recordings that paths stand for: bags, or folders of them; each once.
 
     Raises:
-      ResipError: no bag at a path, or one that does not say how it ended.
+      ResipError: no path, no bag at one, or one that does not say how it ended.
     """
-    if not paths:
-        raise ResipError("there is no bag to read: name one, or the folder that `resip trial` wrote")
-    files = dict.fromkeys(file.resolve() for path in paths for file in find_bags(path))
-    bags = [Bag(file) for file in files]
+    bags = [Bag(file) for file in find_bags(paths)]
     return [Recording(bag, read_story(bag)) for bag in bags]
 
 

@@ -138,18 +138,18 @@ class BagInfo:
 
 @dataclass(frozen=True)
 class BagCheck:
-    """Fail unless a recording is whole: closed, nothing lost, every topic of the graph there."""
+    """Fail unless recordings are whole: closed, nothing lost, every topic of the graph there."""
 
-    bag: Positional[Path]
-    """Folder of the bag."""
+    bags: Positional[tuple[Path, ...]]
+    """Bags, or folders of them."""
     json: Path | None = None
     """Write the figures here as well."""
 
     def run(self) -> None:
-        """Print the table and the verdict."""
+        """Print a table of each and the verdict."""
         from resip.recording.commands import bag_check
 
-        bag_check(self.bag, self.json)
+        bag_check(self.bags, self.json)
 
 
 @dataclass(frozen=True)

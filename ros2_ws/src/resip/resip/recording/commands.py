@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from resip.errors import ResipError
 from resip.recording.check import BagReport, inspect
+from resip.recording.story import find_bags
 
 _WIDTH_WITH_TYPES: Final = 100
 
@@ -33,18 +35,28 @@ def bag_info(directory: Path, json_file: Path | None = None) -> BagReport:
     return report
 
 
-def bag_check(directory: Path, json_file: Path | None = None) -> BagReport:
-    """Print a bag as ``bag_info`` does, and fail unless it is whole: closed, nothing lost, every topic there.
+def bag_check(paths: Sequence[Path], json_file: Path | None = None) -> list[BagReport]:
+    """Tell of each bag whether it is whole: closed, nothing lost, every topic there; fail unless all are.
+
+    Args:
+      paths: bags, or folders of them.
+      json_file: what was found goes there, one object a bag.
 
     Raises:
-      BagError: no readable bag.
-      BagCheckError: it is not whole; the message names each fault.
+      BagError: there is no readable bag.
+      BagCheckError: one is not whole; the message names each fault.
     """
-    report = bag_info(directory, json_file)
-    if report.problems:
-        raise BagCheckError(f"{report.path}: " + "; ".join(report.problems))
-    Console().print(f"[green]whole[/]: {report.count} messages of {len(report.topics)} topics, 0 lost")
-    return report
+    reports = [inspect(bag) for bag in find_bags(paths)]
+    for report in reports:
+        _print(report)
+    if json_file is not None:
+        json_file.write_text(json.dumps([report.as_json() for report in reports], indent=2) + "\n")
+    faults = [f"{report.path}: " + "; ".join(report.problems) for report in reports if report.problems]
+    if faults:
+        raise BagCheckError(f"{len(faults)} of {len(reports)} not whole: {' | '.join(faults)}")
+    messages = sum(report.count for report in reports)
+    Console().print(f"[green]{len(reports)} whole[/]: {messages} messages, 0 lost")
+    return reports
 
 
 def _print(report: BagReport) -> None:

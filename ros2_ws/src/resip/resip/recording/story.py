@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -109,12 +110,18 @@ def read_calibration(bag: Bag) -> dict[str, dict[str, Any]]:
     return found
 
 
-def find_bags(path: Path) -> list[Path]:
-    """The MCAP files that ``path`` stands for: one bag (see ``Bag``), or those of the folders in it, by name.
+def find_bags(paths: Sequence[Path]) -> list[Path]:
+    """The MCAP files that paths stand for, each once: bags (see ``Bag``), or those of the folders in them, by name.
 
     Raises:
-      BagError: there is none.
+      BagError: there is none at a path, or no path.
     """
+    if not paths:
+        raise BagError("there is no bag to read: name one, or the folder that `resip trial` wrote")
+    return list(dict.fromkeys(file.resolve() for path in paths for file in _bags_at(path)))
+
+
+def _bags_at(path: Path) -> list[Path]:
     if not path.is_dir() or _holds_bag(path):
         return [find_mcap(path)]
     inner = sorted(child for child in path.iterdir() if child.is_dir() and _ASIDE not in child.name)
