@@ -43,9 +43,8 @@ from resip.control.limits import Limits, digest, load_limits
 from resip.errors import ResipError
 from resip.nodes import messages
 
-#: Real-time priorities: what is between camera and arm goes before inference, and that before the recording, for which
-#: messages are kept.
-ORDINARY, RECORDING, INFERENCE, CONTROL = 0, 2, 5, 10
+#: Real-time priorities: what is between camera and arm goes before the recording, and that before inference.
+ORDINARY, INFERENCE, RECORDING, CONTROL = 0, 2, 5, 10
 
 OK: Final = DiagnosticStatus.OK
 WARN: Final = DiagnosticStatus.WARN
@@ -301,7 +300,7 @@ def keep_objects() -> None:
 
 
 def give_way() -> None:
-    """Let the calling thread of a node in real time go after its others: for inference, which takes longest."""
+    """Let the calling thread of a node in real time go after the others: for inference, which takes longest."""
     if os.sched_getscheduler(0) == os.SCHED_RR:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(INFERENCE))
 
