@@ -277,6 +277,11 @@ class TestCheck:
         with pytest.raises(commands.BagCheckError, match=r"2 of 2 not whole: .*trial_000.* \| .*trial_001"):
             commands.bag_check([tmp_path])
 
+    def test_a_file_that_is_no_recording_is_not_taken_for_one_that_was_cut(self, tmp_path):
+        (tmp_path / "README.md").write_text("words")
+        with pytest.raises(BagError, match=r"no bag at .*README\.md: expected an \.mcap file"):
+            commands.bag_check([tmp_path / "README.md"])
+
     def test_the_command_without_a_bag_says_so(self):
         with pytest.raises(BagError, match="no bag to read: name one"):
             commands.bag_check([])

@@ -106,7 +106,7 @@ def find_mcap(path: Path) -> Path:
     Raises:
       BagError: none, or several.
     """
-    if path.is_file():
+    if path.is_file() and path.suffix == ".mcap":
         return path
     for directory in (path, path / "bag"):
         found = sorted(directory.glob("*.mcap")) if directory.is_dir() else []
