@@ -240,6 +240,40 @@ def test_an_update_archive_carries_the_numbers():
     np.testing.assert_array_equal(second["Kx"].numpy(), [1, 2, 3, 4, 5, 6])
 
 
+class Negated(torch.nn.Module):
+    """An update that is not ours, with our parameter's name and size."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("value", torch.tensor(Q, dtype=torch.float32))
+
+    def forward(self) -> dict[str, torch.Tensor]:
+        return {"joint_pos_desired": -self.value}
+
+
+def test_a_target_is_read_as_running_its_archive_would_give_it(monkeypatch):
+    archive = archives.UpdateArchive().encode(Q)
+    loaded = archives.load(archive)()
+    monkeypatch.setattr(archives, "load", lambda _: pytest.fail("compiled"))
+    read = archives.parameters(archive)
+    assert list(read) == list(loaded) == ["joint_pos_desired"]
+    assert read["joint_pos_desired"].dtype == loaded["joint_pos_desired"].dtype
+    assert torch.equal(read["joint_pos_desired"], loaded["joint_pos_desired"])
+
+
+def test_any_other_update_is_run():
+    negated = archives.parameters(archives.save(archives.script(Negated())))["joint_pos_desired"]
+    np.testing.assert_array_equal(negated.numpy(), -np.array(Q, dtype=np.float32))
+    assert list(archives.parameters(archives.UpdateArchive("Kx", 6).encode(np.ones(6)))) == ["Kx"]
+    assert archives.parameters(archives.UpdateArchive(size=6).encode(np.ones(6)))["joint_pos_desired"].shape == (6,)
+
+
+@pytest.mark.parametrize("spoil", [lambda a: a[: len(a) // 2], lambda _: b"", lambda _: b"no archive"])
+def test_an_update_that_is_no_archive_is_an_error(spoil):
+    with pytest.raises(RuntimeError):
+        archives.parameters(spoil(archives.UpdateArchive().encode(Q)))
+
+
 def test_scripting_and_loading_do_not_warn(recwarn):
     archives.controller_archive.cache_clear()
     archives.load(archives.controller_archive(ImpedanceSettings()))

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,6 +24,10 @@ TARGET: Final = "joint_pos_desired"
 # Default controller of the robot's configuration.
 HOLD_KQ: Final = (40.0, 30.0, 50.0, 25.0, 35.0, 25.0, 10.0)
 HOLD_KQD: Final = (4.0, 6.0, 5.0, 5.0, 3.0, 2.0, 1.0)
+
+# What differs between two archives of ``UpdateArchive``: the values, and a digest of the whole.
+_VALUES: Final = "archive/data/0"
+_DIGEST: Final = "archive/.data/serialization_id"
 
 
 @dataclass(frozen=True)
@@ -110,3 +115,38 @@ class UpdateArchive:
         """Archive that sets the parameter to ``value``."""
         self._module.value.copy_(torch.from_numpy(np.asarray(value, dtype=np.float32)))
         return save(self._module)
+
+
+def parameters(archive: bytes) -> dict[str, torch.Tensor]:
+    """What an update tells the running controller.
+
+    A new target's values are read out of its archive, as a hundred come in a second and TorchScript would compile the
+    same module for each; any other archive is loaded and run.
+
+    Raises:
+      RuntimeError: as ``load``; or the archive does not run.
+    """
+    target = _target(archive)
+    return load(archive)() if target is None else {TARGET: target}
+
+
+def _target(archive: bytes) -> torch.Tensor | None:
+    """Values of an archive that ``UpdateArchive`` made, or none if something else made it."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as records:
+            if _checksums(records) != _target_checksums():
+                return None
+            return torch.frombuffer(bytearray(records.read(_VALUES)), dtype=torch.float32)
+    except zipfile.BadZipFile:
+        return None
+
+
+def _checksums(records: zipfile.ZipFile) -> dict[str, int | None]:
+    """Checksum of each record that is the same in all archives of one module."""
+    return {i.filename: None if i.filename in (_VALUES, _DIGEST) else i.CRC for i in records.infolist()}
+
+
+@functools.lru_cache(maxsize=1)
+def _target_checksums() -> dict[str, int | None]:
+    with zipfile.ZipFile(io.BytesIO(UpdateArchive().encode(np.zeros(panda.DOF)))) as records:
+        return _checksums(records)

@@ -244,7 +244,7 @@ class ControllerServer:
         """Hand new parameters to the running controller; the interval starts at the next log index."""
         with self._calls:
             try:
-                parameters = archives.load(archive)()
+                parameters = archives.parameters(archive)
             except (torch.jit.Error, RuntimeError) as error:
                 raise ServerError(_CANCELLED, "Failed to load new controller params.") from error
             with self._changed:
