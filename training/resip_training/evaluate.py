@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from resip import spaces
 from resip.errors import ResipError
 from resip.policy.artefact import MANIFEST_FILE, MODULE_FILE, load_module
+from resip.progress import bars
 from resip.trials.statistics import Success
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 from resip_training.checkpoints import is_state_run, load_teacher, sha256, torch_device
@@ -92,7 +92,7 @@ def _evaluate_states(
     if teacher.learned is not None:
         agents[teacher.learned] = teacher.agent(worlds)
     outcomes = {}
-    with _progress() as progress:
+    with bars("episodes") as progress:
         for name, agent in agents.items():
             bar = progress.add_task(f"evaluate {teacher.task}, {name}", total=len(seeds))
             outcomes[name] = episodes_of(env, agent, seeds, lambda _, bar=bar: progress.advance(bar))
@@ -135,7 +135,7 @@ def _evaluate_images(
     level = _level(checkpoint, policy.task, randomness, policy.randomness)
     batches = [seeds[i : i + _MAX_ENVS] for i in range(0, len(seeds), _MAX_ENVS)]
     outcomes = []
-    with _progress() as progress:
+    with bars("episodes") as progress:
         bar = progress.add_task(f"evaluate {policy.task}", total=len(seeds))
         for batch in batches:
             outcomes += run_episodes(policy.predict, policy.task, level, list(batch), policy.horizons, threads)
@@ -195,10 +195,6 @@ def _settings(task: Task, device: str) -> dict[str, Any]:
         "max_steps": task.max_steps,
         "device": device,
     }
-
-
-def _progress() -> Progress:
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 def _median(values: list[int]) -> float | None:

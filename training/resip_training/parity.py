@@ -25,11 +25,11 @@ from resip.policy.replay import REPLAY_PREFIX, save_actions
 from resip.polymetis.client import ArmClient
 from resip.polymetis.session import ArmSession
 from resip.polymetis.simulated import SimulatedRobot
+from resip.progress import track
 from resip.recording.reader import Bag
 from resip.trials.records import read_set
 from resip.trials.run import run_trials
 from resip.trials.statistics import Success
-from rich.progress import track
 
 from resip_training.experts.rollout import Trajectory, run_expert
 from resip_training.sim.backend import COMMAND_PERIOD_S

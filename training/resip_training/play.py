@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from resip import spaces
 from resip.errors import ResipError, check_name
+from resip.progress import bars
 from resip.trials import video
-from rich.progress import Progress
 
 from resip_training.agents import AGENTS, Agent
 from resip_training.render.intent import Intent, Picture, draw, with_legend
@@ -154,7 +154,7 @@ class _Episode:
         """
         env = self._env
         observation, _ = env.reset(seed=self._seed)
-        with Progress(transient=True) as progress:
+        with bars("steps", transient=True) as progress:
             bar = progress.add_task(f"play {env.task.name}", total=env.task.max_steps)
             go_on = self._watch(env)
             while go_on:

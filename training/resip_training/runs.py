@@ -26,6 +26,7 @@ from typing import Any, Final, Protocol
 
 import torch
 from resip.errors import ResipError
+from resip.progress import Bars
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from safetensors import SafetensorError, safe_open
@@ -177,7 +178,7 @@ def _held(out: Path) -> Iterator[None]:
 
 def _run(out: Path, make_trainer: Callable[[Progress], Trainer], budget: Budget) -> dict[str, Any]:
     console = Console(quiet=not distributed.is_first())
-    with _progress(console) as progress:
+    with _bars(console) as progress:
         run = _Run(make_trainer(progress), out, budget)
         _resume(run)
         task = progress.add_task("training", total=1.0, note="")
@@ -390,9 +391,9 @@ def _milestone(run: _Run, metrics: Figures) -> str:
     return f"{run.progress:4.0%} {run.trainer.step} {run.trainer.unit}, {run.elapsed_s / 60:.1f} min: {figures}"
 
 
-def _progress(console: Console) -> Progress:
+def _bars(console: Console) -> Bars:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
-    return Progress(*columns, console=console)
+    return Bars(*columns, console=console)
 
 
 def _log(writer: SummaryWriter | None, step: int, values: Figures) -> None:

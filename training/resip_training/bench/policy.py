@@ -22,10 +22,10 @@ from resip import images, spaces
 from resip.control import panda
 from resip.errors import ResipError
 from resip.policy.artefact import MODULE_FILE, Policy, golden_inputs, load_policy, load_weights_by_name, read_manifest
+from resip.progress import track
 from resip.trials.statistics import Timing
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
@@ -143,7 +143,7 @@ def _measure(deployed: Policy, eager: EagerPolicy, frames: tuple[NDArray[np.uint
     policies: list[tuple[str, Policy | EagerPolicy]] = [("exported", deployed), ("eager", eager)]
     worst = 0.0
     height, width, _ = frames[0].shape
-    for turn in track(range(-_WARM_UP_TURNS, turns), description=f"{width}x{height}", transient=True):
+    for turn in track(range(-_WARM_UP_TURNS, turns), f"{width}x{height}", transient=True):
         chunks = []
         for name, policy in policies[:: 1 if turn % 2 else -1]:
             policy.reset(turn + _WARM_UP_TURNS)

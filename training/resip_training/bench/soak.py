@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import mujoco
 from resip.errors import ResipError
-from rich.progress import track
+from resip.progress import track
 
 from resip_training.bench.expert_run import ExpertRun
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from resip import rotation, spaces
 from resip.control import ik, panda
 from resip.errors import ResipError
-from rich.progress import track
+from resip.progress import track
 
 from resip_training.data.store import DemoWriter, Episode, Provenance
 from resip_training.sim import frames, tasks

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mujoco
 from resip import spaces
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from resip.progress import bars
 
 from resip_training.data.displaced import DISPLACEMENT_M, displaced
 from resip_training.data.store import WORLD, DemoWriter, Episode, Provenance
@@ -62,14 +62,7 @@ def collect(
         simulator[WORLD] = snapshots.layout(AssemblyEnv(task, 1, randomness).worlds.snapshot())
     writer = DemoWriter(out, Provenance(task, randomness, "expert", description.part_names, simulator, images=images))
     replay = Replay(description) if images else None
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as progress:
+    with bars("demonstrations") as progress:
         bar = progress.add_task(f"collect {task}", total=demos, completed=len(writer.seeds))
         fresh = (s for s in itertools.count(seed) if s not in writer.seeds)
         while len(writer.seeds) < demos:

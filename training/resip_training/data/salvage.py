@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from resip.errors import ResipError
-from rich.progress import track
+from resip.progress import track
 
 from resip_training.data.store import DemoWriter, Episode, Part, open_parts, provenance_of
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import mujoco
 from resip.errors import UnknownNameError
+from resip.progress import track
 from resip.trials.statistics import Success
-from rich.progress import track
 
 from resip_training.experts.rollout import EXPERTS, run_expert, run_expert_in
 from resip_training.sim.remote.client import RemoteEnv

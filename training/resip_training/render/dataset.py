@@ -55,9 +55,9 @@ def render_dataset(
     folder = out if shard is None else shard_path(out, shard.index, shard.count)
     writer = DemoWriter(folder, _provenance(demos, seed, copies, every))
     repaint = _Repaint(demos, Replay(task), seed, every)
-    with progress_bars(" steps/s") as bars:
+    with progress_bars("steps") as bars:
         done = sum(steps_of[demo_seed] for demo_seed in writer.seeds)
-        bar = bars.add_task(f"render {task.name}", total=sum(steps_of.values()), completed=done, note="")
+        bar = bars.add_task(f"render {task.name}", total=sum(steps_of.values()), completed=done)
         for demo_seed, episodes in episodes_of.items():
             if demo_seed not in writer.seeds:
                 writer.append_from(

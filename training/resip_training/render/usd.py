@@ -67,8 +67,8 @@ def write_usd(dataset: Path, out: Path) -> None:
     origin = {"dataset": demos.path.resolve().name, "sha256": demos.sha256(), "task": task.name}
     out.mkdir(parents=True, exist_ok=True)
     _write_cell(out / CELL_FILE, replay, origin)
-    with progress_bars(" steps/s") as bars:
-        bar = bars.add_task(f"usd {task.name}", total=demos.n_steps, note="")
+    with progress_bars("steps") as bars:
+        bar = bars.add_task(f"usd {task.name}", total=demos.n_steps)
         for episode, (rows, seed) in enumerate(zip(demos.episodes, demos.seeds.tolist(), strict=True)):
             path = out / episode_file(episode, seed)
             if not path.exists():

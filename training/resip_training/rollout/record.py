@@ -112,8 +112,8 @@ def _play(
     recorder: _Recorder, teacher: Teacher, seeds: Sequence[int], total: int, writer: DemoWriter, keep_failures: bool
 ) -> None:
     """Run the episodes of ``seeds``, of ``total`` in all; each is in the set, or its failure, as it ends."""
-    with progress_bars("/min") as bars:
-        bar = bars.add_task(f"rollout {teacher.task}", total=total, completed=total - len(seeds), note="")
+    with progress_bars() as bars:
+        bar = bars.add_task(f"rollout {teacher.task}", total=total, completed=total - len(seeds))
 
         def land(outcome: Outcome) -> None:
             """Write what has ended."""

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from resip import rotation
-from rich.progress import track
+from resip.progress import track
 
 from resip_training.sim import tasks
 from resip_training.sim.task import Task, nominal_poses

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import mujoco
 import numpy as np
+from resip.progress import track
 from resip.trials.statistics import Success
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from resip_training.experts import motion, one_leg

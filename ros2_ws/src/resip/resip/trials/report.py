@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import track
 
 from resip import page, spaces
+from resip.progress import track
 from resip.recording.reader import Bag, BagError
 from resip.trials import comparison, measure, plots, records, sankey, timeline, video
 from resip.trials.comparison import Comparison
@@ -123,7 +123,7 @@ def _comparisons(views: list[SetView]) -> list[Comparison]:
 
 def _set_view(trials: TrialSet, max_video_bytes: int, alone: bool) -> SetView:
     described = f"report of {trials.directory.name}"
-    outcomes = track(trials.outcomes, description=described, transient=True, console=Console(stderr=True))
+    outcomes = track(trials.outcomes, described, transient=True)
     views = [_trial_view(trials, outcome, max_video_bytes) for outcome in outcomes]
     policies = [_policy_view(trials, name, views, alone) for name in trials.settings.policies]
     return SetView(trials, views, policies, _stage_times(trials))
