@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from rich import progress
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TaskID
+from rich.table import Column
 from rich.text import Text
 
 #: In a file or a pipe a line comes so often.
@@ -55,10 +56,11 @@ class _Rate(ProgressColumn):
     """Steps of a task in a second, or in a minute where they are few."""
 
     def __init__(self, unit: str) -> None:
-        super().__init__()
+        super().__init__(table_column=Column(no_wrap=True))
         self._unit = f" {unit}" if unit else ""
 
     def render(self, task: progress.Task) -> Text:
+        """The rate as text; empty before there is one."""
         speed = task.speed or 0.0
         per_s = f"{speed:.1f}{self._unit}/s" if speed >= 1.0 else f"{speed * _S_PER_MIN:.1f}{self._unit}/min"
         return Text(per_s if speed else "")
@@ -68,6 +70,7 @@ class _Note(ProgressColumn):
     """A task's field ``note``, if it has one."""
 
     def render(self, task: progress.Task) -> Text:
+        """The note as text."""
         return Text(task.fields.get("note", ""))
 
 
