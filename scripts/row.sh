@@ -31,6 +31,14 @@ case $task/$algorithm in
     steps=200000 settings+=(--alpha 0.05 --noise 0.02 0.3 --along-demonstrations 0.5 --episode-steps 80)
     ;;
 esac
+# Longer tasks and wider starts: bases seldom succeed, and critics that have seen little of that lead corrections astray
+# unless these are held near zero. Their episodes take hundreds of steps, in validation too.
+case $task/$level in
+  one_leg/med | one_leg/high | round_table/* | lamp/*)
+    settings+=(--validations 5 --validation-episodes 60)
+    if [[ $algorithm == residual-offpolicy ]]; then settings+=(--residual-penalty 0.2 --prior-share 0.5); fi
+    ;;
+esac
 
 if [[ ! -f $run/finished ]]; then
   collect_states

@@ -159,7 +159,8 @@ class ResidualOffPolicyConfig(ResidualConfig):
       target_rate: share of the slow critics that an update replaces [0.005].
       warmup: control steps of the base with noise around it, before any update [5000].
       critic_first: updates in which only the critics learn [0]; the first values are noise.
-      prior_share: of each batch, from demonstrations and warm-up [0.5].
+      prior_share: of each batch, from demonstrations and warm-up [0.5]; the warm-up's steps are of a base alone that
+        what is learned soon does better than.
       noise: deviation of the exploration before alpha, from the first to the second over the worlds [the entropy
         term decides]; so there is always data close to the policy and data far from it. What a correction of one
         step is worth is next to nothing beside how far critics disagree: with 0.02 to 0.2, forgotten from one step to
@@ -167,7 +168,8 @@ class ResidualOffPolicyConfig(ResidualConfig):
       noise_memory: share of the noise that stays from one control step to the next [0], see `PPOConfig`.
       target_noise: deviation of the noise on the residual that a target is taken at (TD3's smoothing).
       residual_penalty: weight of the mean squared residual in the actor's loss, against values up to the number of
-        pairs [0]: where the critics see no difference, the base's action stays. With 0.5 it did nearly everywhere.
+        pairs [0]: where the critics see no difference, the base's action stays. With 0.5 it did nearly everywhere;
+        with 0.2 a policy that stood still beside a hole went on doing so.
       max_q: act, and bootstrap, with the base's action wherever the critics value it as high as the corrected one.
       capacity: transitions that are kept beside demonstrations and warm-up [1 M].
     """
@@ -184,11 +186,11 @@ class ResidualOffPolicyConfig(ResidualConfig):
     target_rate: float = 0.01
     warmup: int = 10_000
     critic_first: int = 4_000
-    prior_share: float = 0.5
+    prior_share: float = 0.25
     noise: tuple[float, float] = (0.05, 0.4)
     noise_memory: float = 0.9
     target_noise: float = 0.1
-    residual_penalty: float = 0.2
+    residual_penalty: float = 0.05
     max_q: bool = False
     capacity: int = 500_000
 
