@@ -28,7 +28,8 @@ esac
 case $task/$algorithm in
   peg_hole/residual-ppo) steps=1500000 settings+=(--alpha 0.05 --discount 0.99) ;;
   peg_hole/residual-offpolicy)
-    steps=200000 settings+=(--alpha 0.05 --noise 0.02 0.3 --along-demonstrations 0.5 --episode-steps 80)
+    steps=400000 settings+=(--alpha 0.05 --noise 0.02 0.3 --along-demonstrations 0.5 --episode-steps 80)
+    settings+=(--validations 8 --validation-episodes 96)
     ;;
 esac
 # Longer tasks and wider starts: bases seldom succeed, and critics that have seen little of that lead corrections astray

@@ -115,10 +115,10 @@ def test_warm_up_is_prior_data_and_what_follows_is_not() -> None:
 
 
 def test_a_batch_is_mixed_in_its_proportion() -> None:
-    algorithm = trained(learner(replace(TINY, batch_size=64)), TINY.warmup + 10 * WORLDS)
+    algorithm = trained(learner(replace(TINY, batch_size=64, prior_share=0.25)), TINY.warmup + 10 * WORLDS)
     for buffer, mark in ((algorithm.prior, 1.0), (algorithm.online, 2.0)):
         buffer.unpack(buffer.rows).reward.fill_(mark)
-    assert algorithm._batch().reward.sum() == 32 * 1.0 + 32 * 2.0
+    assert algorithm._batch().reward.sum() == 16 * 1.0 + 48 * 2.0
 
 
 def batch_of_one(algorithm: ResidualOffPolicy, reward: float, discount: float) -> Transitions:
