@@ -32,8 +32,8 @@ case $task/$algorithm in
     settings+=(--validations 8 --validation-episodes 96)
     ;;
 esac
-# Longer tasks and wider starts: bases seldom succeed, and critics that have seen little of that lead corrections astray
-# unless these are held near zero. Their episodes take hundreds of steps, in validation too.
+# Longer tasks and wider starts: bases seldom succeed, so corrections are held nearer to zero (docs/results.md says what
+# round_table did otherwise), and episodes take hundreds of steps, in validation too.
 case $task/$level in
   one_leg/med | one_leg/high | round_table/* | lamp/*)
     settings+=(--validations 5 --validation-episodes 60)

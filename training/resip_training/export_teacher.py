@@ -47,7 +47,7 @@ Made by `resip export`; `config.json` holds the contract, the data and every set
 `{module}` is the same policy as TorchScript, which needs only torch; `{manifest}` describes it, `{golden}` holds an
 example of both methods:
 
-    chunk = module.chunk(robot_state, part_poses, noise)                # {horizon} of its actions are executed
+    chunk = module.chunk(robot_state, part_poses, noise)                # asked again after T_a = {horizon}
     action = module.correct(robot_state, part_poses, chunk[:, step])    # at every step
 
 ## Data

@@ -168,8 +168,8 @@ class ResidualOffPolicyConfig(ResidualConfig):
       noise_memory: share of the noise that stays from one control step to the next [0], see `PPOConfig`.
       target_noise: deviation of the noise on the residual that a target is taken at (TD3's smoothing).
       residual_penalty: weight of the mean squared residual in the actor's loss, against values up to the number of
-        pairs [0]: where the critics see no difference, the base's action stays. With 0.5 it did nearly everywhere;
-        with 0.2 a policy that stood still beside a hole went on doing so.
+        pairs [0]: where the critics see no difference, the base's action stays. With 0.5 it did nearly everywhere.
+        Where the base seldom succeeds or the task is long, 0.2: with less, round_table lost what its base could.
       max_q: act, and bootstrap, with the base's action wherever the critics value it as high as the corrected one.
       capacity: transitions that are kept beside demonstrations and warm-up [1 M].
     """
