@@ -14,6 +14,8 @@ from resip.control.limits import (
     LimitsError,
     SpeedCheck,
     TorqueCheck,
+    UnsoundActionError,
+    blames_policy,
     check_action,
     check_joint_command,
     clip_pose,
@@ -199,3 +201,15 @@ def test_a_knock_is_overlooked_and_a_jam_is_not():
     assert torques.check(jam, 0.1) is None
     assert torques.check(jam, 0.19) is None
     assert "panda_joint7 with 21 Nm" in torques.check(jam, 0.21)
+
+
+def test_a_policy_is_blamed_for_what_it_asked_and_pressed_and_for_nothing_else():
+    turn = spaces.Pose(HOME.position, HOME.matrix @ rotation.matrix_from_rotvec([0.0, 0.0, 2.5]))
+    unsound = UnsoundActionError(check_action(spaces.pack_action(turn.position, turn.matrix, -1.0), HOME, LIMITS))
+    assert str(unsound) == "unsound action: the target turns by 2.50 rad, more than 2.0 rad in one tick"
+    assert blames_policy(f"supervisor_node: stopped until armed again: policy: {unsound}")
+    torques, jam = TorqueCheck(LIMITS), np.full(7, 100.0)
+    torques.check(jam, 0.0)
+    assert blames_policy(f"franka_bridge_node: {torques.check(jam, 0.2)}")
+    assert not blames_policy("supervisor_node: stopped until armed again: front camera: silent for 0.09 s")
+    assert not blames_policy("franka_bridge_node: the robot's server was lost: CANCELLED")

@@ -108,10 +108,10 @@ def test_a_clock_that_stands_still_ends_the_trial():
 
 def test_a_fault_while_running_stops_disarms_and_names_itself():
     rehearsal = Rehearsal().until(Phase.RUN)
-    rehearsal.step(fault="policy_node: the action is not finite")
+    rehearsal.step(fault="franka_bridge_node: the robot's server was lost")
     rehearsal.until(Phase.DONE)
     assert rehearsal.trial.ending.result == "aborted"
-    assert rehearsal.trial.ending.reason == "policy_node: the action is not finite"
+    assert rehearsal.trial.ending.reason == "franka_bridge_node: the robot's server was lost"
     assert rehearsal.asked[-2:] == CLEAN_UP
 
 

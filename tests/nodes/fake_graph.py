@@ -11,6 +11,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters
 from resip import spaces, topics
 from resip.control import panda
+from resip.control.limits import UnsoundActionError
 from resip.nodes import messages, runtime
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, JointState
@@ -25,7 +26,7 @@ class FakeGraph(runtime.ResipNode):
 
     def __init__(self):
         super().__init__("sim_cell")
-        outcomes = ("success", "success then failed", "first policy succeeds", "fault", "none")
+        outcomes = ("success", "success then failed", "first policy succeeds", "fault", "unsound then success", "none")
         self.verdict = self.choice("verdict", "success", "How trials end", outcomes)
         self.run_steps = round(self.parameter("run_s", 1.5, "How long trials run") * 1e9) // STEP_NS
         self.silent = self.parameter("silent", "", "Topic that says nothing")
@@ -109,13 +110,17 @@ class FakeGraph(runtime.ResipNode):
         fails = (self.verdict == "success then failed" and self.resets == 2) or (
             self.verdict == "first policy succeeds" and self.chosen == 1
         )
+        unsound = self.verdict == "unsound then success" and self.resets == 1
         values = {
-            "success": over and "succe" in self.verdict and not fails,
+            "success": over and "succe" in self.verdict and not fails and not unsound,
             "failed": "part left the table: leg4" if over and fails else "",
         }
         self.say(topics.CELL_STATUS, now, "sim_cell", runtime.OK, "running", values)
-        fault = over and self.verdict == "fault"
-        level, word = (runtime.ERROR, "the action is not finite") if fault else (runtime.OK, "running")
+        level, word = runtime.OK, "running"
+        if over and self.verdict == "fault":
+            level, word = runtime.ERROR, "inference failed: out of memory"
+        elif over and unsound:
+            level, word = runtime.ERROR, str(UnsoundActionError("the target turns by 2.72 rad"))
         policy = {"model_sha256": ("ab", "cd")[self.chosen] * 32, "inference_ms": 25.0}
         self.say(topics.POLICY_STATUS, now, "policy_node", level, word, policy)
         self.say(topics.ROBOT_STATUS, now, "franka_bridge_node", runtime.OK, "armed", {})

@@ -8,6 +8,7 @@ import torch
 from geometry_msgs.msg import PoseArray
 from resip import spaces, topics
 from resip.control import panda
+from resip.control.limits import blames_policy
 from resip.nodes import messages, runtime
 from resip.policy import artefact
 from resip.policy.replay import save_actions
@@ -180,6 +181,7 @@ def test_what_is_not_a_number_stops_it(policy_node, surroundings, model):
     surroundings.frames["front"] = np.full_like(FRAME, 255)
     surroundings.pass_time_until(phase="stopped")
     assert "not finite at action 5" in surroundings.reason
+    assert blames_policy(surroundings.reason)
     assert surroundings.silent()
     assert program.log.count("stopped, the arm holds") == 1
     assert "Traceback" not in program.log
@@ -212,6 +214,7 @@ def test_an_image_of_the_wrong_size_stops_it(policy_node, surroundings, model):
     surroundings.pass_time_until(phase="stopped")
     assert "/front/color/image_raw" in surroundings.reason
     assert "(100, 100, 3)" in surroundings.reason
+    assert not blames_policy(surroundings.reason)
 
 
 def test_recorded_actions_that_jump_stop_it(policy_node, surroundings, tmp_path):
@@ -223,7 +226,8 @@ def test_recorded_actions_that_jump_stop_it(policy_node, surroundings, tmp_path)
     surroundings.pass_time_until(phase="idle")
     surroundings.call(topics.POLICY_START)
     surroundings.pass_time_until(phase="stopped")
-    assert "jumps by 0.500 m" in surroundings.reason
+    assert surroundings.reason.startswith("unsound action: the target jumps by 0.500 m")
+    assert blames_policy(surroundings.reason)
     assert len(surroundings.seen[topics.TARGET_POSE]) == 5
 
 

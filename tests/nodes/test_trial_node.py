@@ -108,9 +108,19 @@ def test_trials_are_run_judged_recorded_whole_and_measured(trials, tmp_path):
 def test_a_fault_of_a_node_aborts_the_set_disarmed_with_one_line_and_no_traceback(trials, tmp_path):
     status, output = finish(trials(n=3, verdict="fault"))
     assert status == 1
-    assert "aborted, policy_node: the action is not finite" in output
+    assert "aborted, policy_node: inference failed: out of memory" in output
     assert "Traceback" not in output
     assert len(read(tmp_path).outcomes) == 1
+    assert services_called(tmp_path)[-2:] == [topics.POLICY_STOP, topics.DISARM]
+
+
+def test_a_policy_that_is_stopped_for_an_unsound_action_has_failed_and_the_set_goes_on(trials, tmp_path):
+    status, output = finish(trials(n=2, verdict="unsound then success"))
+    assert status == 0, output
+    assert [(o.result, o.reason) for o in read(tmp_path).outcomes] == [
+        ("failure", "policy_node: unsound action: the target turns by 2.72 rad"),
+        ("success", "assembled"),
+    ]
     assert services_called(tmp_path)[-2:] == [topics.POLICY_STOP, topics.DISARM]
 
 

@@ -36,6 +36,18 @@ TORQUE_PATIENCE_S: Final = 0.1
 BOX_TOLERANCE_M: Final = 0.01
 
 
+#: How a fault begins that the arm's motion has earned, not the graph; ``blames_policy`` finds it in what nodes pass on.
+_UNSOUND: Final = "unsound action"
+_PRESSES: Final = "contact presses"
+
+
+class UnsoundActionError(ResipError):
+    """A policy asks for what must not be done."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"{_UNSOUND}: {problem}")
+
+
 class LimitsError(ResipError):
     """A limits file that cannot be used; the message lists everything that is wrong with it."""
 
@@ -290,4 +302,13 @@ class TorqueCheck:
         if time_s - self._since_s < TORQUE_PATIENCE_S:
             return None
         joint = int(np.argmax(torques / self._most_nm))
-        return f"contact presses on {panda.JOINT_NAMES[joint]} with {torques[joint]:.0f} Nm, too hard and too long"
+        return f"{_PRESSES} on {panda.JOINT_NAMES[joint]} with {torques[joint]:.0f} Nm, too hard and too long"
+
+
+def blames_policy(fault: str) -> bool:
+    """Whether a fault is the policy's doing, not the graph's or the robot's: an unsound action, or too hard a contact.
+
+    Args:
+      fault: in the words of any node that passes it on.
+    """
+    return _UNSOUND in fault or _PRESSES in fault

@@ -31,7 +31,7 @@ from std_srvs.srv import Trigger
 
 from resip import spaces, topics
 from resip.control import panda
-from resip.control.limits import check_action
+from resip.control.limits import UnsoundActionError, check_action
 from resip.errors import ResipError
 from resip.nodes import messages, runtime
 from resip.policy.chunks import Chunk, ChunkExecutor
@@ -217,7 +217,7 @@ class PolicyNode(runtime.ResipNode):
     def _execute(self, action: Array, tick: runtime.Tick) -> None:
         problem = check_action(action, self._previous or self._measured_pose(tick.time_ns * 1e-9), self._limits)
         if problem:
-            raise ResipError(problem)
+            raise UnsoundActionError(problem)
         self._phase, self._reason = "running", ""
         self._previous = spaces.action_pose(action)
         gripper = float(spaces.gripper_command(action))

@@ -21,7 +21,7 @@ from resip.nodes.trial_node import INTERRUPTED, TrialNode
 from resip.recording import check
 from resip.recording.writer import DEMONSTRATION_KEY
 from resip.trials import operator, records
-from resip.trials.protocol import Ending, Phase
+from resip.trials.protocol import Ending, Phase, Verdict
 from resip.trials.records import Outcome
 
 AUDIT_FILE: Final = "audit.json"
@@ -42,6 +42,10 @@ class SessionNode(TrialNode):
     def _keys(self) -> dict[str, str]:
         """None: the keyboard may be what moves the robot, and its space stops it."""
         return dict.fromkeys(super()._keys(), "")
+
+    def _verdict(self, fault: str | None) -> Verdict | None:
+        """The operator's alone: a stop in mid-demonstration is repeated, whatever it was for."""
+        return self._operator.verdict
 
     @property
     def _runs(self) -> bool:

@@ -35,6 +35,7 @@ from std_srvs.srv import Trigger
 
 import resip
 from resip import spaces, topics
+from resip.control.limits import blames_policy
 from resip.errors import ResipError
 from resip.nodes import messages, runtime
 from resip.nodes.recorder import Recorder
@@ -427,13 +428,21 @@ class TrialNode(runtime.ResipNode):
         self._stage = stage(_poses(message)) if stage and message.poses else None
 
     def _view(self) -> View:
+        fault = self._fault()
         return View(
             ros_s=self.now_ns() / messages.NS_PER_S,
             steady_s=time.monotonic(),
             missing=self._missing(),
-            verdict=self._operator.verdict or (None if self._operator_judges else self._cells_verdict()),
-            fault=self._fault(),
+            verdict=self._verdict(fault),
+            fault=fault,
         )
+
+    def _verdict(self, fault: str | None) -> Verdict | None:
+        """What the judge says; a policy that was stopped for what it did has failed, whoever judges."""
+        verdict = self._operator.verdict or (None if self._operator_judges else self._cells_verdict())
+        if verdict is None and fault is not None and blames_policy(fault):
+            return Verdict(False, fault)
+        return verdict
 
     def _missing(self) -> tuple[str, ...]:
         """What the trial needs and has not seen since the reset."""

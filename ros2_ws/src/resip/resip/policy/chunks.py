@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resip import rotation, spaces
+from resip.control.limits import UnsoundActionError
 from resip.errors import ResipError
 
 Array = NDArray[np.float64]
@@ -31,7 +32,8 @@ class Chunk:
     """Actions ``(n, 10)`` predicted from the observation of time ``observed_s`` (s, the policy's clock).
 
     Raises:
-      ResipError: the shape is wrong or a value is not finite.
+      ResipError: the shape is wrong.
+      UnsoundActionError: a value is not finite.
     """
 
     observed_s: float
@@ -42,7 +44,7 @@ class Chunk:
             raise ResipError(f"a chunk has shape (n, {spaces.ACTION_DIM}), got {self.actions.shape}")
         finite = np.isfinite(self.actions).all(axis=1)
         if not finite.all():
-            raise ResipError(
+            raise UnsoundActionError(
                 f"the policy's chunk of t = {self.observed_s:.3f} s is not finite at action {int(np.argmin(finite))}: "
                 "nothing of it is executed"
             )
