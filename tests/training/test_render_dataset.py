@@ -11,6 +11,7 @@ from resip import spaces
 from resip.errors import ResipError
 from resip_training.data.displaced import displaced
 from resip_training.data.info import describe
+from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet, DemoWriter, Episode, Provenance
 from resip_training.experts.rollout import Trajectory, run_expert
 from resip_training.render import sheet
@@ -120,6 +121,37 @@ def test_without_randomisation_the_pictures_are_those_that_were_recorded(recorde
     assert (plain.provenance["rendered"]["every"], plain.provenance["rendered"]["ranges"]) == ("never", None)
     with pytest.raises(ResipError, match="would be alike"):
         render_dataset(recorded.path, tmp_path / "twice", copies=2, every="never")
+
+
+def test_with_a_stride_every_nth_step_of_an_episode_is_rendered_as_it_would_be_without(
+    recorded: DemoSet, whole: DemoSet, tmp_path: Path
+):
+    render_dataset(recorded.path, tmp_path / "strides", seed=9, copies=2, stride=3)
+    strides = DemoSet(tmp_path / "strides")
+    steps = np.concatenate([np.arange(rows.stop - rows.start) for rows in strides.episodes])
+    np.testing.assert_array_equal(strides.shown, steps % 3 == 0)
+    assert whole.shown.all()
+    assert strides.sha256() == whole.sha256(), "all steps are there"
+    for camera in spaces.CAMERAS:
+        np.testing.assert_array_equal(images(strides, camera)[strides.shown], images(whole, camera)[strides.shown])
+        assert not images(strides, camera)[~strides.shown].any()
+    picture = np.asarray(sheet.dataset_sheet(strides))[sheet._HEADER_PX :, sheet._MARGIN_PX :]
+    width, height = sheet._TILE_PX
+    means = picture.reshape(sheet.EPISODES, height, -1, width, 3).mean(axis=(1, 3, 4))
+    assert means.min() > 10, "no tile is black"
+    with pytest.raises(ResipError, match="a stride of 0 steps: at least 1"):
+        render_dataset(recorded.path, tmp_path / "none", stride=0)
+
+
+def test_a_policy_learns_from_the_rendered_steps_alone(recorded: DemoSet, tmp_path: Path):
+    render_dataset(recorded.path, tmp_path / "strides", every="episode", stride=3)
+    render_dataset(recorded.path, tmp_path / "all", every="episode")
+    for path, share in ((tmp_path / "strides", 1 / 3), (tmp_path / "all", 1.0)):
+        mixture = Mixture([path])
+        train, validation = mixture.split(0.3, seed=0)
+        assert len(train) + len(validation) == share * mixture.n_steps
+        for rows in (train, validation):
+            assert all(mixture.images("wrist", slice(row, row + 1)).any() for row in rows.tolist())
 
 
 def test_a_rendered_set_says_where_it_comes_from_and_what_was_randomised(recorded: DemoSet, whole: DemoSet):

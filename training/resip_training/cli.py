@@ -302,6 +302,9 @@ class Render:
     """Times that each episode is rendered."""
     every: Literal["frame", "episode", "never"] = "frame"
     """How long lights, colours, textures and cameras stay as they are; never: nothing is randomised."""
+    stride: Count = 1
+    """Steps from one that is rendered to the next: of a third of them (3), policies learn from three times the layouts
+    for as much rendering."""
     shard: str | None = None
     """I/N renders the I-th of N parts into a folder of its own in OUT; all N together are read as one set."""
 
@@ -311,7 +314,7 @@ class Render:
         from resip_training.shards import Shard
 
         shard = Shard.asked_for(self.shard)
-        render_dataset(self.dataset, self.out, self.seed, self.copies, self.every, shard)
+        render_dataset(self.dataset, self.out, self.seed, self.copies, self.every, self.stride, shard)
 
 
 @dataclass(frozen=True)

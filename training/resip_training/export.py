@@ -212,7 +212,8 @@ def _described(path: Path, form: str, weights: str, difference: Tensor) -> dict[
 
 def _golden_inputs(demos: DemoSet, policy: DiffusionPolicy) -> dict[str, Tensor]:
     """An observation from the middle of the first demonstration, and fixed noise."""
-    row = demos.episodes[0].start + len(demos.robot_state[demos.episodes[0]]) // 2
+    rows = np.flatnonzero(demos.shown[demos.episodes[0]])
+    row = demos.episodes[0].start + int(rows[len(rows) // 2])
     frames = {camera: torch.from_numpy(demos.images(camera, slice(row, row + 1))) for camera in spaces.CAMERAS}
     shape = (1, policy.config.prediction_horizon, spaces.ACTION_DIM)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))

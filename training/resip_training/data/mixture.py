@@ -100,7 +100,8 @@ class Mixture:
     def split(self, held_out: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows to train on and rows to validate on: whole demonstrations, the same share of each domain, no failures.
 
-        Sets of a domain that share a seed hold the same demonstration, rendered differently: it is on one side.
+        Sets of a domain that share a seed hold the same demonstration, rendered differently: it is on one side. Of a
+        set that was rendered in strides these are the steps that have images.
 
         Raises:
           ResipError: a domain has too few successful demonstrations to hold any out.
@@ -113,8 +114,9 @@ class Mixture:
             kept, aside = split_episodes(seeds[episodes], self.success[episodes], held_out, seed)
             train += episodes[kept].tolist()
             validation += episodes[aside].tolist()
-        rows = self.episodes
-        return steps_of(rows, sorted(train)), steps_of(rows, sorted(validation))
+        shown = np.concatenate([demos.shown for demos in self._sets])
+        train_rows, validation_rows = (steps_of(self.episodes, sorted(side)) for side in (train, validation))
+        return train_rows[shown[train_rows]], validation_rows[shown[validation_rows]]
 
     def described(self) -> dict[str, Any]:
         """What a run's configuration says of its data, plain JSON values: the sum of the sets, and each by itself.

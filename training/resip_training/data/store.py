@@ -368,6 +368,14 @@ class DemoSet:
         return [rows for rows, success in zip(self.episodes, self.success, strict=True) if success]
 
     @property
+    def shown(self) -> NDArray[np.bool_]:
+        """For each step, whether there are images of it: ``(N,)``. Of some sets only every few steps were rendered."""
+        if not self.has_images:
+            return np.zeros(self.n_steps, np.bool_)
+        stride = (self.provenance["rendered"] or {}).get("stride", 1)
+        return np.concatenate([np.arange(rows.stop - rows.start) % stride == 0 for rows in self.episodes])
+
+    @property
     def image_chunks(self) -> NDArray[np.int64]:
         """For each step, the number of the chunk that holds its images: ``(N,)``. A chunk is read as a whole."""
         pieces, first = [], 0

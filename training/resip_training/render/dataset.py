@@ -25,7 +25,13 @@ Every = Literal["frame", "episode", "never"]
 
 
 def render_dataset(
-    dataset: Path, out: Path, seed: int = 0, copies: int = 1, every: Every = "frame", shard: Shard | None = None
+    dataset: Path,
+    out: Path,
+    seed: int = 0,
+    copies: int = 1,
+    every: Every = "frame",
+    stride: int = 1,
+    shard: Shard | None = None,
 ) -> None:
     """Render both cameras of every episode of ``dataset``, under visual randomisation, into the set ``out``.
 
@@ -38,6 +44,8 @@ def render_dataset(
       seed: of the appearances.
       copies: times that each episode is rendered.
       every: whether an appearance lasts for a frame, as in the reference, or for an episode; ``never`` draws none.
+      stride: steps from one that is rendered to the next, from an episode's first on; the frames between are black,
+        and nothing is learned from them (``DemoSet.shown``). A few frames of many layouts teach more than all of few.
       shard: which part to render; None renders all, into one set.
 
     Raises:
@@ -45,6 +53,8 @@ def render_dataset(
     """
     if copies < 1:
         raise ResipError(f"{copies} copies of each episode: at least 1")
+    if stride < 1:
+        raise ResipError(f"a stride of {stride} steps: at least 1")
     if every == "never" and copies > 1:
         raise ResipError(f"{copies} copies of each episode without randomisation would be alike: render 1")
     demos = DemoSet(dataset)
@@ -53,8 +63,8 @@ def render_dataset(
     length = np.diff(demos.episode_ends, prepend=0)
     steps_of = {demo_seed: copies * int(length[episodes].sum()) for demo_seed, episodes in episodes_of.items()}
     folder = out if shard is None else shard_path(out, shard.index, shard.count)
-    writer = DemoWriter(folder, _provenance(demos, seed, copies, every))
-    repaint = _Repaint(demos, Replay(task), seed, every)
+    writer = DemoWriter(folder, _provenance(demos, seed, copies, every, stride))
+    repaint = _Repaint(demos, Replay(task), seed, every, stride)
     with progress_bars("steps") as bars:
         done = sum(steps_of[demo_seed] for demo_seed in writer.seeds)
         bar = bars.add_task(f"render {task.name}", total=sum(steps_of.values()), completed=done)
@@ -92,7 +102,7 @@ def _demonstrations(demos: DemoSet, shard: Shard | None) -> dict[int, list[int]]
     return episodes if shard is None else dict(shard.of(list(episodes.items())))
 
 
-def _provenance(demos: DemoSet, seed: int, copies: int, every: Every) -> Provenance:
+def _provenance(demos: DemoSet, seed: int, copies: int, every: Every, stride: int) -> Provenance:
     """That of the recorded set, and what was done to it."""
     rendered = {
         "from": demos.path.resolve().name,
@@ -100,6 +110,7 @@ def _provenance(demos: DemoSet, seed: int, copies: int, every: Every) -> Provena
         "seed": seed,
         "copies": copies,
         "every": every,
+        "stride": stride,
         "ranges": None if every == "never" else asdict(VisualRandomness()),
     }
     return replace(provenance_of(demos.provenance), images=True, rendered=rendered)
@@ -108,21 +119,23 @@ def _provenance(demos: DemoSet, seed: int, copies: int, every: Every) -> Provena
 class _Repaint:
     """Renders the episodes of a set under appearances that it draws."""
 
-    def __init__(self, demos: DemoSet, replay: Replay, seed: int, every: Every) -> None:
+    def __init__(self, demos: DemoSet, replay: Replay, seed: int, every: Every, stride: int) -> None:
         self.replay = replay
-        self._demos, self._seed, self._every = demos, seed, every
+        self._demos, self._seed, self._every, self._stride = demos, seed, every, stride
 
     def episode(self, episode: int, key: tuple[int, int, int], on_step: Callable[[], None]) -> Episode:
         """An episode of the set with new images; ``key`` (seed, number, copy) tells this rendering from all others."""
         rows = self._demos.episodes[episode]
-        images = {camera: [] for camera in spaces.CAMERAS}
-        for frame, row in enumerate(range(rows.start, rows.stop)):
-            if self._every == "frame" or (self._every == "episode" and frame == 0):
-                self.replay.show(self.replay.appearances.draw(self._seed, *key, frame))
-            for camera, frames in images.items():
-                frames.append(self._view(camera, row))
+        demos, n_steps = self._demos, rows.stop - rows.start
+        shape = (n_steps, spaces.IMAGE_HEIGHT, spaces.IMAGE_WIDTH, 3)
+        images = {camera: np.zeros(shape, np.uint8) for camera in spaces.CAMERAS}
+        for frame in range(n_steps):
+            if frame % self._stride == 0:
+                if self._every == "frame" or (self._every == "episode" and frame == 0):
+                    self.replay.show(self.replay.appearances.draw(self._seed, *key, frame))
+                for camera, frames in images.items():
+                    frames[frame] = self._view(camera, rows.start + frame)
             on_step()
-        demos = self._demos
         return Episode(
             robot_state=demos.robot_state[rows],
             part_poses=demos.part_poses[rows],
@@ -130,8 +143,8 @@ class _Repaint:
             reward=demos.reward[rows],
             joint_positions=demos.joint_positions[rows],
             world=demos.world[rows] if demos.has_worlds else None,
-            front=np.stack(images["front"]),
-            wrist=np.stack(images["wrist"]),
+            front=images["front"],
+            wrist=images["wrist"],
             seed=key[0],
             success=bool(demos.success[episode]),
         )

@@ -63,8 +63,9 @@ def dataset_sheet(demos: DemoSet) -> Image.Image:
     chosen = np.unique(np.linspace(0, demos.n_episodes - 1, EPISODES).round().astype(int)).tolist()
     rows = []
     for episode in chosen:
-        frames = demos.episodes[episode]
-        steps = [frames.start + round(share * (frames.stop - frames.start - 1)) for share in MOMENTS]
+        rows_of = demos.episodes[episode]
+        shown = rows_of.start + np.flatnonzero(demos.shown[rows_of])
+        steps = [int(shown[round(share * (len(shown) - 1))]) for share in MOMENTS]
         views = [demos.images(camera, slice(step, step + 1))[0] for camera in spaces.CAMERAS for step in steps]
         rows.append((str(demos.seeds[episode]), views))
     return _drawn([f"{camera}, {share:.0%}" for camera in spaces.CAMERAS for share in MOMENTS], rows)
