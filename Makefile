@@ -53,8 +53,8 @@ test: lint test-packages
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS) tests/nodes tests/system
 
 one-leg-policy: setup
-	$(BIN)/resip rollout models/one_leg_teacher --episodes 1250 --threads 2 --out data/rollouts/one_leg-low
-	$(BIN)/resip render data/rollouts/one_leg-low --every never --stride 3 --out data/rendered/one_leg-low
+	$(BIN)/resip rollout models/one_leg_teacher --episodes 400 --threads 2 --out data/rollouts/one_leg-low
+	$(BIN)/resip render data/rollouts/one_leg-low --every never --out data/rendered/one_leg-low
 	$(BIN)/resip train distill --sim data/rendered/one_leg-low --out runs/one_leg-low-rgb --minutes 62 --threads 1
 	$(BIN)/resip export runs/one_leg-low-rgb --dataset data/rendered/one_leg-low --out models/one_leg
 

@@ -45,7 +45,7 @@ def render_dataset(
       copies: times that each episode is rendered.
       every: whether an appearance lasts for a frame, as in the reference, or for an episode; ``never`` draws none.
       stride: steps from one that is rendered to the next, from an episode's first on; the frames between are black,
-        and nothing is learned from them (``DemoSet.shown``). A few frames of many layouts teach more than all of few.
+        and nothing is learned from them (``DemoSet.shown``).
       shard: which part to render; None renders all, into one set.
 
     Raises:
