@@ -5,7 +5,8 @@
 #
 # What is there is not made again and what was interrupted is finished, so a row can be asked for twice. NAME tells runs
 # of an algorithm apart that differ by OPTIONs. SEED is that of the training; bases are of seed 0. CHUNK is the number
-# of actions that a base executes before it is asked again, where it is not the policy's own.
+# of actions that a base executes before it is asked again, where it is not the policy's own. With ROLLOUTS=N the base is
+# cloned from a teacher's successes on N seeds, not from demonstrations; TEACHER is a run, or else the shipped one.
 set -euo pipefail
 
 if [[ $# -lt 3 ]]; then
@@ -14,7 +15,9 @@ if [[ $# -lt 3 ]]; then
 fi
 task=$1 level=$2 policy=$3 algorithm=${4:-} name=${5:-} options=("${@:6}")
 source "$(dirname "$0")/stages.sh"
-seed=${SEED:-0} run=runs/$task-$level-$policy${CHUNK:+-chunk-$CHUNK}
+seed=${SEED:-0} run=runs/$task-$level-$policy${CHUNK:+-chunk-$CHUNK}${ROLLOUTS:+-rollouts-$ROLLOUTS}
+data=$states
+if [[ -n ${ROLLOUTS:-} ]]; then data=data/rollouts/$task-$level-$ROLLOUTS; fi
 
 # Control steps, and what differs from the defaults. A peg fits by a tenth of a millimetre, so corrections are small, and it
 # is in within 70 steps, so what comes later need not weigh as much as where it takes 300.
@@ -42,15 +45,15 @@ case $task/$level in
 esac
 
 if [[ ! -f $run/finished ]]; then
-  collect_states
-  train_once "$run" bc "$states" --policy "$policy" ${CHUNK:+--action-horizon "$CHUNK"}
+  if [[ -n ${ROLLOUTS:-} ]]; then roll_out "$ROLLOUTS"; else collect_states; fi
+  train_once "$run" bc "$data" --policy "$policy" ${CHUNK:+--action-horizon "$CHUNK"} ${ROLLOUTS:+--steps 12000}
 fi
 if [[ -n $algorithm ]]; then
   base=$run run=$run-$algorithm${name:+-$name}
   if [[ $seed != 0 ]]; then run=$run-seed$seed; fi
   preset=()
   if [[ $algorithm != residual-offpolicy ]]; then preset=(compact); fi
-  "$resip" train "$algorithm" "$base" --dataset "$states" --steps "${STEPS:-$steps}" --seed "$seed" --threads 1 --out "$run" \
+  "$resip" train "$algorithm" "$base" --dataset "$data" --steps "${STEPS:-$steps}" --seed "$seed" --threads 1 --out "$run" \
     "${preset[@]}" "${settings[@]}" "${options[@]}"
 fi
 mkdir -p docs/results/learned

@@ -144,6 +144,17 @@ def test_a_row_trains_its_base_once(folder: Path) -> None:
     assert starts(commands(folder, *row)) == once[2:]
 
 
+def test_a_row_can_begin_with_a_teachers_rollouts_in_place_of_demonstrations(folder: Path) -> None:
+    given = commands(folder, "row.sh", "one_leg", "low", "dp", "residual-offpolicy", ROLLOUTS="30")
+    assert starts(given) == ["rollout", "train bc", "train residual-offpolicy", "evaluate"]
+    rollout, clone, residual, _ = given
+    assert rollout.startswith("rollout models/one_leg_teacher --episodes 30")
+    data, base = "data/rollouts/one_leg-low-30", "runs/one_leg-low-dp-rollouts-30"
+    assert rollout.endswith(f"--out {data}")
+    assert clone == f"train bc {data} --policy dp --steps 12000 --out {base}"
+    assert residual.startswith(f"train residual-offpolicy {base} --dataset {data} ")
+
+
 def test_runs_of_an_ablation_differ_from_the_first_in_one_setting(folder: Path) -> None:
     given = commands(folder, "ablation.sh", "one_leg", "low", "dp", "residual-ppo", ALPHAS="0.3", CHUNKS="4")
     trained = [command for command in given if command.startswith("train residual-ppo")]
