@@ -10,7 +10,7 @@ import pytest
 from resip import spaces
 from resip.errors import ResipError
 from resip_training.data.displaced import displaced
-from resip_training.data.info import describe
+from resip_training.data.info import _lines, describe
 from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet, DemoWriter, Episode, Provenance
 from resip_training.experts.rollout import Trajectory, run_expert
@@ -132,6 +132,8 @@ def test_with_a_stride_every_nth_step_of_an_episode_is_rendered_as_it_would_be_w
     np.testing.assert_array_equal(strides.shown, steps % 3 == 0)
     assert whole.shown.all()
     assert strides.sha256() == whole.sha256(), "all steps are there"
+    assert f"{strides.n_steps} steps" in "".join(lines := _lines(strides, describe(strides)))
+    assert f"images of {int(strides.shown.sum())} of them" in "".join(lines)
     for camera in spaces.CAMERAS:
         np.testing.assert_array_equal(images(strides, camera)[strides.shown], images(whole, camera)[strides.shown])
         assert not images(strides, camera)[~strides.shown].any()

@@ -103,7 +103,8 @@ def _ranges(values: Array, names: tuple[str, ...]) -> dict[str, dict[str, float]
 def _lines(demos: DemoSet, figures: dict[str, Any]) -> list[str]:
     """The figures for a reader: what the set is, then a table of the ranges."""
     provenance, length = demos.provenance, figures["length"]
-    has = [what for what, there in (("images", demos.has_images), ("simulator states", demos.has_worlds)) if there]
+    images = "images" if demos.shown.all() else f"images of {int(demos.shown.sum())} of them"
+    has = [what for what, there in ((images, demos.has_images), ("simulator states", demos.has_worlds)) if there]
     minutes = demos.n_steps / spaces.CONTROL_HZ / 60
     rollouts = _rollouts(demos)
     simulator = {name: value for name, value in provenance["simulator"].items() if name != "world"}

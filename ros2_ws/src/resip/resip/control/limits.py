@@ -36,7 +36,7 @@ TORQUE_PATIENCE_S: Final = 0.1
 BOX_TOLERANCE_M: Final = 0.01
 
 
-#: How a fault begins that the arm's motion has earned, not the graph; ``blames_policy`` finds it in what nodes pass on.
+#: Words of faults that are a policy's doing: nodes pass faults on as text, and ``blames_policy`` finds these in it.
 _UNSOUND: Final = "unsound action"
 _PRESSES: Final = "contact presses"
 
