@@ -9,23 +9,24 @@ CLEAN_UP = [Action.STOP, Action.DISARM]
 
 
 class Rehearsal:
-    """Plays the graph: answers each action and keeps the order in which they came."""
+    """Plays the graph: answers each action, but those it is deaf to, and keeps the order in which they came."""
 
-    def __init__(self, plan=None, refuse=()):
+    def __init__(self, plan=None, refuse=(), deaf=()):
         self.plan = plan or Plan()
         self.trial = Trial(self.plan, steady_s=0.0)
         self.refuse = dict(refuse)
+        self.deaf = set(deaf)
         self.asked = []
         self.ros_s = self.steady_s = 0.0
 
-    def step(self, dt_s=0.1, clock_stands=False, answer=True, **seen):
+    def step(self, dt_s=0.1, clock_stands=False, **seen):
         self.steady_s += dt_s
         self.ros_s += 0.0 if clock_stands else dt_s
         view = View(self.ros_s, self.steady_s, **seen)
         action = self.trial.observe(view)
         if action is not None:
             self.asked.append(action)
-            if answer:
+            if action not in self.deaf:
                 self.trial.reply(action not in self.refuse, self.refuse.get(action, ""), view)
         return action
 
@@ -70,6 +71,26 @@ def test_on_the_robot_no_cell_is_reset():
 def test_where_policies_take_turns_the_one_that_runs_is_chosen_first():
     assert Rehearsal(Plan(chooses_policy=True)).until(Phase.RUN).asked == [Action.CHOOSE, *SETUP, *GO]
     assert Rehearsal(Plan(chooses_policy=True, resets_cell=False)).until(Phase.RUN).asked == [Action.CHOOSE, *GO]
+
+
+def test_a_question_that_was_lost_on_the_way_is_asked_again():
+    """Nodes that are just finding each other can lose one, or its answer."""
+    rehearsal = Rehearsal(Plan(repeat_s=25.0, reply_timeout_s=60.0), deaf={Action.CONFIGURE})
+    for _ in range(25):
+        rehearsal.step(dt_s=1.0)
+    assert rehearsal.asked == [Action.CONFIGURE], "an answer has its time"
+    rehearsal.deaf = set()
+    rehearsal.step(dt_s=2.0)
+    rehearsal.until(Phase.RUN)
+    assert rehearsal.asked == [Action.CONFIGURE, *SETUP, *GO]
+
+
+@pytest.mark.parametrize("action", [Action.ARM, Action.START])
+def test_what_moves_the_arm_is_asked_for_once(action):
+    rehearsal = Rehearsal(Plan(repeat_s=25.0, reply_timeout_s=60.0), deaf={action})
+    rehearsal.until(Phase.DONE, dt_s=5.0)
+    assert rehearsal.asked.count(action) == 1
+    assert rehearsal.trial.ending.reason == f"could not {action.value}: no answer within 60 s"
 
 
 def test_a_failed_assembly_is_the_policys_failure():
@@ -150,8 +171,8 @@ def test_a_refused_stop_still_disarms_and_does_not_hide_the_outcome():
 
 
 def test_an_answer_that_never_comes_is_a_refusal():
-    rehearsal = Rehearsal(Plan(reply_timeout_s=3.0))
-    assert rehearsal.step(answer=False) is Action.CONFIGURE
+    rehearsal = Rehearsal(Plan(reply_timeout_s=3.0), deaf={Action.CONFIGURE})
+    assert rehearsal.step() is Action.CONFIGURE
     for _ in range(4):
         rehearsal.step(dt_s=1.0)
     rehearsal.until(Phase.DONE)

@@ -9,6 +9,7 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseArray, PoseStamped, TwistStamped
 from rcl_interfaces.msg import SetParametersResult
 from rcl_interfaces.srv import SetParameters
+from rclpy.task import Future
 from resip import spaces, topics
 from resip.control import panda
 from resip.control.limits import UnsoundActionError
@@ -30,6 +31,7 @@ class FakeGraph(runtime.ResipNode):
         self.verdict = self.choice("verdict", "success", "How trials end", outcomes)
         self.run_steps = round(self.parameter("run_s", 1.5, "How long trials run") * 1e9) // STEP_NS
         self.silent = self.parameter("silent", "", "Topic that says nothing")
+        self.resets_to_lose = self.parameter("resets_to_lose", 0, "First questions for a reset that nobody answers")
         self.declare_parameter("seed", 0)
         self.declare_parameter("randomness", "low")
         self.step = self.resets = self.chosen = 0
@@ -47,7 +49,10 @@ class FakeGraph(runtime.ResipNode):
         self.frame = np.full((240, 320, 3), 90, np.uint8)
 
     def answer(self, name):
-        def on_request(request, response):
+        async def on_request(request, response):
+            if name == topics.CELL_RESET and self.resets_to_lose:
+                self.resets_to_lose -= 1
+                await Future()
             response.success = True
             self.apply(name)
             self.get_logger().info(f"{name} {self.get_parameter('seed').value}")

@@ -131,6 +131,12 @@ def test_a_camera_that_is_silent_is_named_and_nothing_is_armed(trials, tmp_path)
     assert not (tmp_path / "set" / "trial_000" / "bag").exists()
 
 
+def test_a_question_whose_answer_is_lost_is_asked_again(trials, tmp_path):
+    status, output = finish(trials(resets_to_lose=1))
+    assert status == 0, output
+    assert [outcome.result for outcome in read(tmp_path).outcomes] == ["success"]
+
+
 def test_policies_take_turns_by_chance_and_unnamed(trials, tmp_path):
     own = {"policy": "good=models/p,bad=models/q", "operator": "ann", "seed": 6}
     status, output = finish(trials(n=3, verdict="first policy succeeds", run_s=0.3, own=own))

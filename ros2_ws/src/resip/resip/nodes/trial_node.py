@@ -186,7 +186,8 @@ class TrialNode(runtime.ResipNode):
         self._operator = Operator(self._settings.task, self._operator_judges)
         self._pictures: dict[str, bytes] = {}  # what the cameras saw when the policy started
         self._finished_s: float | None = None  # ROS time at which a replay was seen to be over
-        self._unasked: Callable[[], bool] | None = None  # a call whose service is not there yet
+        self._question: Callable[[], bool] | None = None  # the last call
+        self._unasked: Callable[[], bool] | None = None  # the same, while its service is not there yet
         self._rate: list[tuple[float, int]] = []
         self._trial = Trial(self._plan, time.monotonic())
 
@@ -317,12 +318,15 @@ class TrialNode(runtime.ResipNode):
     def _call(
         self, trial: Trial, action: Action, client: Client, request: Any, refusal: Callable[[Any], str | None]
     ) -> None:
-        """Ask a service without waiting; the trial gets the reply when it comes, unless it gave up on it."""
+        """Ask a service without waiting; the trial gets the reply when it comes, unless it gave up on it.
+
+        Of a question that was asked again only the last answer counts: after it nothing of that kind is under way.
+        """
 
         def on_reply(future: Future) -> None:
             """Hand a service's answer to the trial."""
             refused = refusal(future.result())
-            if trial.pending is not action:
+            if trial.pending is not action or self._question is not ask:
                 return
             if action is Action.RESET:
                 self._ready_from_ns = self.now_ns()
@@ -339,6 +343,7 @@ class TrialNode(runtime.ResipNode):
             client.call_async(request).add_done_callback(on_reply)
             return True
 
+        self._question = ask
         self._unasked = None if ask() else ask
 
     def _cell_parameters(self) -> SetParameters.Request:

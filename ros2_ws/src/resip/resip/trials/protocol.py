@@ -48,6 +48,10 @@ _PHASES = {
     Action.DISARM: Phase.STOP,
 }
 
+#: What comes to the same when it is asked for twice. While the nodes of a graph find each other, a question can be lost
+#: on the way, or its answer.
+_REPEATABLE = (Action.CHOOSE, Action.CONFIGURE, Action.RESET, Action.STOP, Action.DISARM)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,6 +67,8 @@ class Plan:
     """Longest wait for every stream and the policy after a reset."""
     reply_timeout_s: float = 60.0
     """Longest wait for the answer to an action; the first one waits for the graph to start."""
+    repeat_s: float = 25.0
+    """Without an answer for so long, what may be asked for twice is asked for again; a cell gives up a reset sooner."""
     stall_timeout_s: float = 10.0
     """Longest time that ROS time may stand still while the trial runs."""
 
@@ -110,6 +116,7 @@ class Trial:
         self._queue += [Action.CONFIGURE, Action.RESET] if plan.resets_cell else []
         self._pending: Action | None = None
         self._since_s = steady_s  # steady time at which the present wait began
+        self._asked_s = steady_s  # and that of the last question
         self._ready = False
         self._armed = False
         self._window: tuple[View, View] | None = None
@@ -137,12 +144,15 @@ class Trial:
         return self._window[1].steady_s - self._window[0].steady_s if self._window else 0.0
 
     def observe(self, view: View) -> Action | None:
-        """Look at the world; return the next thing to ask of the graph, if its time has come."""
+        """Look at the world; return the next thing to ask of the graph, if its time has come, or the same once more."""
         if self.done:
             return None
         if self._pending is not None:
             if view.steady_s - self._since_s > self._plan.reply_timeout_s:
                 self.reply(False, f"no answer within {self._plan.reply_timeout_s:g} s", view)
+            elif self._pending in _REPEATABLE and view.steady_s - self._asked_s > self._plan.repeat_s:
+                self._asked_s = view.steady_s
+                return self._pending
             return None
         if self._queue:
             return self._ask(self._queue.pop(0), view)
@@ -173,7 +183,7 @@ class Trial:
         self._end(Ending("aborted", reason))
 
     def _ask(self, action: Action, view: View) -> Action:
-        self._pending, self._since_s = action, view.steady_s
+        self._pending, self._since_s, self._asked_s = action, view.steady_s, view.steady_s
         self.phase = _PHASES[action]
         self._armed = self._armed or action is Action.ARM
         return action
