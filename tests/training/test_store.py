@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import numpy as np
@@ -57,6 +60,28 @@ def test_what_was_written_is_read_back(path: Path) -> None:
         np.testing.assert_array_equal(demos.action[rows], episode.action.astype(np.float32))
         np.testing.assert_array_equal(demos.images("front", rows), episode.front)
         np.testing.assert_array_equal(demos.images("wrist", rows), episode.wrist)
+
+
+def test_two_processes_do_not_write_one_set(path: Path) -> None:
+    """What one has half written, the other would cut off."""
+    DemoWriter(path, PROVENANCE).append(make_episode(1))
+    holds = f"""
+import sys
+from resip_training.data.store import _lock
+from pathlib import Path
+held = _lock(Path({str(path)!r}))
+print("held", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen([sys.executable, "-c", holds], stdin=PIPE, stdout=PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ResipError, match=f"another process is writing {path}"):
+            DemoWriter(path, PROVENANCE)
+        assert DemoSet(path).seeds.tolist() == [1], "reading needs no leave"
+        other.communicate("")
+    DemoWriter(path, PROVENANCE).append(make_episode(2))
+    assert DemoSet(path).seeds.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("last_written", ["robot_state", "wrist", "seed", "success", "digest"])

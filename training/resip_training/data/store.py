@@ -26,9 +26,11 @@ as one.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import json
+import os
 import platform
 import re
 import shutil
@@ -37,7 +39,7 @@ from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import numpy as np
 import zarr
@@ -68,6 +70,7 @@ _KINDS: Final[dict[str, tuple[str, int]]] = {
     WORLD: ("float64", _WORLD_CHUNK),
     **dict.fromkeys(spaces.CAMERAS, ("uint8", _IMAGE_CHUNK)),
 }
+_LOCK_FILE: Final = ".writer"
 _SHARD_NAME: Final = re.compile(r"shard-(\d+)-of-(\d+)")
 _RECORDED_PACKAGES: Final = ("resip", "resip_training", "mujoco", "numpy", "zarr", "furniture-bench")
 
@@ -132,7 +135,7 @@ class Provenance:
 
 
 class DemoWriter:
-    """Append demonstrations to a data set, creating it at first use.
+    """Append demonstrations to a data set, creating it at first use. One process at a time writes a set.
 
     Usage::
 
@@ -145,7 +148,8 @@ class DemoWriter:
       provenance: what is recorded with a new set, and compared with an existing one.
 
     Raises:
-      ResipError: the folder is something else, was recorded under other settings, or cannot be written.
+      ResipError: the folder is something else, was recorded under other settings, cannot be written, or another
+        process writes it.
     """
 
     def __init__(self, path: Path | str, provenance: Provenance) -> None:
@@ -156,17 +160,22 @@ class DemoWriter:
                 self._check_provenance(provenance)
             else:
                 self._group = self._create(provenance)
+            self._lock = _lock(self._path)
         ends = _committed_ends(self._group)
         self._n_steps = int(ends[-1]) if len(ends) else 0
         self._seeds = {int(seed) for seed in _read(self._group, "seed", slice(len(ends)))}
         self._outcomes = _outcomes(self._group)
 
     def _create(self, provenance: Provenance) -> zarr.Group:
+        """A new set, made beside its place: half a set would be in the way of the next try."""
+        place = self._path.resolve()
+        made = place.with_name(f".{place.name}.{os.getpid()}")
         try:
-            return _create(self._path, provenance)
-        except OSError:
-            shutil.rmtree(self._path, ignore_errors=True)  # half a set would be in the way of the next try
-            raise
+            _create(made, provenance)
+            made.replace(place)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        return _open_group(self._path, "a")
 
     @property
     def seeds(self) -> frozenset[int]:
@@ -570,7 +579,22 @@ def _software() -> dict[str, str]:
     return versions
 
 
-def _create(path: Path, provenance: Provenance) -> zarr.Group:
+def _lock(path: Path) -> IO[str]:
+    """Keep other processes from writing the set at ``path`` for as long as what is returned is open.
+
+    Raises:
+      ResipError: one is writing it.
+    """
+    file = (path / _LOCK_FILE).open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        file.close()
+        raise ResipError(f"another process is writing {path}: wait until it has ended, or end it") from error
+    return file
+
+
+def _create(path: Path, provenance: Provenance) -> None:
     group = zarr.open_group(
         path,
         mode="w",
@@ -591,7 +615,6 @@ def _create(path: Path, provenance: Provenance) -> zarr.Group:
     _create_array(group, "episode_ends", "int64", (), _EPISODE_CHUNK)
     if knows_failures(_provenance_json(provenance)):
         _create_array(group, _FAILED, "int64", (2,), _EPISODE_CHUNK, _NEVER_WRITTEN)
-    return group
 
 
 def _trailing(provenance: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
