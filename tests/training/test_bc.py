@@ -66,6 +66,12 @@ def test_only_parts_that_move_and_the_obstacle_are_predicted(demos: DemoSet) -> 
     assert part_columns(demos.part_poses, demos.episodes) == [*range(7), *range(14, 21)]
 
 
+def test_a_part_that_one_episode_pushes_aside_is_not(demos: DemoSet) -> None:
+    poses, pushed = demos.part_poses.copy(), demos.episodes[0]
+    poses[pushed, 7] += np.linspace(0.0, 0.1, pushed.stop - pushed.start)
+    assert part_columns(poses, demos.episodes) == [*range(7), *range(14, 21)]
+
+
 def test_the_seed_decides_a_run(demos: DemoSet, finished: Path, tmp_path: Path) -> None:
     train_images([demos.path], tmp_path / "same", budget=Budget(steps=6), config=SMALL)
     train_images([demos.path], tmp_path / "other", budget=Budget(steps=1), config=replace(SMALL, seed=1))

@@ -158,6 +158,30 @@ def test_an_episode_is_the_same_to_the_bit_whichever_run_beside_it(
     assert_same(tmp_path / "1", tmp_path / "3")
 
 
+# ---- pushed off its way ----
+
+
+def test_a_disturbed_set_has_the_policys_own_actions_and_where_the_pushes_led(
+    teacher: Path, whole: Path, tmp_path: Path
+):
+    rollout(teacher, tmp_path / "set", SEEDS[:1], disturb_m=0.003, keep_failures=True)
+    pushed, calm = DemoSet(tmp_path / "set"), by_seed(whole)[SEEDS[0]]
+    np.testing.assert_array_equal(pushed.action[0], calm["action"][0], err_msg="the policy is asked before the push")
+    asked_m = np.linalg.norm(pushed.robot_state[1:30, :3] - calm["robot_state"][1:30, :3], axis=1)
+    assert 1e-4 < asked_m.max() < 0.05
+    for step in (0, 10):  # the policy answers to where the hand is, not to where it would have been
+        seen = torch.from_numpy(np.concatenate([pushed.robot_state[step], pushed.part_poses[step]])[None])
+        agent = ExpertTeacher().agent(1)
+        np.testing.assert_allclose(agent.act(seen)[0], pushed.action[step], atol=1e-5)
+    assert pushed.provenance["rollout"]["disturbed_m"] == 0.003
+
+
+def test_a_disturbed_episode_is_the_same_whichever_run_beside_it(teacher: Path, tmp_path: Path):
+    for worlds in (1, 3):
+        rollout(teacher, tmp_path / f"{worlds}", SEEDS[:4], worlds=worlds, keep_failures=True, disturb_m=0.003)
+    assert_same(tmp_path / "1", tmp_path / "3")
+
+
 # ---- interrupts ----
 
 
@@ -249,7 +273,11 @@ def test_processes_of_a_launcher_have_a_shard_each(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"randomness": "med"}, "randomness = 'low', not 'med'"), ({"keep_failures": True}, "failures_kept = False")],
+    [
+        ({"randomness": "med"}, "randomness = 'low', not 'med'"),
+        ({"keep_failures": True}, "failures_kept = False"),
+        ({"disturb_m": 0.003}, r"disturbed_m = 0\.0, not 0\.003"),
+    ],
 )
 def test_a_set_of_other_settings_is_not_continued(teacher: Path, tmp_path: Path, change: dict, message: str):
     rollout(teacher, tmp_path / "set", SEEDS[:1])

@@ -264,6 +264,8 @@ class Rollout:
     """I/N takes every N-th seed from the I-th on into a folder of its own in OUT; all N are read as one set."""
     keep_failures: bool = False
     """Keep the episodes that fail as well, marked as such."""
+    disturb_m: Annotated[float, AtLeast(0)] = 0.0
+    """Mean size of pushes off the policy's way (m), 0.003 for instance: a student then sees how errors are mended."""
     device: str = "cpu"
     """Where physics and policy run: cpu or cuda."""
     json: Path | None = None
@@ -283,6 +285,7 @@ class Rollout:
             self.worlds,
             Shard.asked_for(self.shard),
             self.keep_failures,
+            self.disturb_m,
             self.device,
             self.json,
         )
@@ -550,6 +553,8 @@ class TrainDistill:
     """What these begin with: ImageNet's or R3M's weights for ResNet-18, a .safetensors or torch file."""
     freeze_encoder: bool = False
     """Leave those as they are."""
+    begin_with: Path | None = None
+    """A run, or a model folder such as models/one_leg, whose policy is trained on; the network is then its own."""
     real_share: float | None = None
     """Share of real observations in the batches; by default every observation is drawn as often."""
     real_weight: Annotated[float, AtLeast(0)] = 1.0
@@ -593,6 +598,7 @@ class TrainDistill:
             device=self.device,
             config=config,
             encoder_weights=self.encoder_weights,
+            begin_with=self.begin_with,
         )
         _write_json(figures, self.json)
 

@@ -250,7 +250,12 @@ def _manifest(
         },
         "sampler": {"name": "ddim", "steps": policy.config.inference_steps, "eta": 0.0},
         "data": config["data"],
-        "training": {"algorithm": config["algorithm"], "settings": config["settings"], "result": metrics},
+        "training": {
+            "algorithm": config["algorithm"],
+            "begun_with": config.get("begun_with"),
+            "settings": config["settings"],
+            "result": metrics,
+        },
         "software": {**config["software"], "export_torch": version("torch")},
         "evaluation": None,
     }

@@ -27,8 +27,8 @@ Made by `resip export`; `manifest.json` holds the contract, the hashes and every
 ## Training
 
 Behaviour cloning, {prediction_type} prediction, {updates} updates in {minutes:g} minutes on {threads} CPU thread(s),
-seed {seed}; in the last {refinement:.0%} of the time the encoders rested and the denoiser alone learned. On held-out
-demonstrations the executed actions are {position_error} off in position.
+seed {seed}{begun}; in the last {refinement:.0%} of the time the encoders rested and the denoiser alone learned.
+On held-out demonstrations the executed actions are {position_error} off in position.
 
 ## Evaluation
 
@@ -78,9 +78,15 @@ def render_card(manifest: dict[str, Any]) -> str:
         minutes=result.get("minutes", 0),
         threads=result.get("threads", 1),
         seed=settings["seed"],
+        begun=_begun(training.get("begun_with")),
         position_error="an unknown distance" if error is None else f"{error:.1f} mm",
         evaluation=_evaluation(manifest["evaluation"]),
     )
+
+
+def _begun(origin: dict[str, str] | None) -> str:
+    """What the training began with, where that was a policy."""
+    return "" if origin is None else f", begun with the weights of {origin['name']} (`{origin['sha256'][:16]}`)"
 
 
 def _sets(data: dict[str, Any]) -> list[dict[str, Any]]:
@@ -102,7 +108,7 @@ def _described(one: dict[str, Any]) -> dict[str, Any]:
     provenance = one["provenance"]
     return {
         "name": one.get("name"),
-        "where": where_shown(one) + (", randomised images" if _is_randomised(one) else ""),
+        "where": ", ".join([where_shown(one), *_peculiarities(provenance)]),
         "n_demonstrations": one["n_demonstrations"],
         "n_steps": one["n_steps"],
         "source": provenance["source"],
@@ -123,9 +129,20 @@ def where_shown(one: dict[str, Any]) -> str:
     return _PLACES["recorded" if robots == {"sim"} else one["domain"]]
 
 
-def _is_randomised(one: dict[str, Any]) -> bool:
+def _peculiarities(provenance: dict[str, Any]) -> list[str]:
+    """What is not as usual in a set."""
+    disturbed_m = (provenance.get("rollout") or {}).get("disturbed_m")
+    stride = (provenance.get("rendered") or {}).get("stride", 1)
+    return [
+        *(["randomised images"] if _is_randomised(provenance) else []),
+        *([f"pushed off its way by {1000 * disturbed_m:g} mm"] if disturbed_m else []),
+        *([f"one step in {stride} with images"] if stride > 1 else []),
+    ]
+
+
+def _is_randomised(provenance: dict[str, Any]) -> bool:
     """Whether lights, colours, textures and cameras of a set were drawn."""
-    rendered = one["provenance"].get("rendered")
+    rendered = provenance.get("rendered")
     return rendered is not None and rendered["every"] != "never"
 
 
@@ -133,7 +150,11 @@ def _seen(sets: list[dict[str, Any]]) -> str:
     """What a policy has met."""
     where = " and ".join(sorted({where_shown(one) for one in sets}, key=list(_PLACES.values()).index))
     levels = " and ".join(dict.fromkeys(one["provenance"]["randomness"] for one in sets))
-    looks = "on randomised views" if any(map(_is_randomised, sets)) else "on one camera pose, one light"
+    looks = (
+        "on randomised views"
+        if any(_is_randomised(one["provenance"]) for one in sets)
+        else "on one camera pose, one light"
+    )
     return f"{where} {looks} and {levels} randomness only"
 
 

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from resip import spaces
 from resip.errors import ResipError
-from resip.policy.artefact import file_sha256
+from resip.policy.artefact import MANIFEST_FILE, file_sha256, load_weights_by_name, read_manifest
 from rich.progress import Progress
+from torch import Tensor
 
 from resip_training import distributed
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data
-from resip_training.checkpoints import check_contract, load_weights, torch_device
+from resip_training.checkpoints import check_contract, load_weights, sha256, torch_device
 from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet
 from resip_training.models import presets
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
-from resip_training.runs import Budget, describe, read_config, read_weights, run
+from resip_training.runs import CONFIG_FILE, Budget, describe, read_config, read_weights, run, with_prefix
 
 
 def train_images(
@@ -35,6 +36,7 @@ def train_images(
     device: str = "cpu",
     config: BCConfig | None = None,
     encoder_weights: Path | None = None,
+    begin_with: Path | None = None,
 ) -> dict[str, Any]:
     """Clone demonstrations into a diffusion policy on images, or go on with an interrupted run.
 
@@ -47,6 +49,8 @@ def train_images(
       device: where the policy learns.
       config: settings.
       encoder_weights: file that the ResNets begin with, see `models.resnet.load_weights`.
+      begin_with: a run on images, or a shipped model, whose policy is trained on: its network, weights and
+        normalisation are taken.
 
     Returns:
       The figures of the run: steps, minutes, validation errors.
@@ -57,6 +61,11 @@ def train_images(
     """
     torch.set_num_threads(threads)
     config, device = config or BCConfig(), torch_device(device)
+    origin = None if begin_with is None else _origin(begin_with)
+    if origin is not None:
+        if encoder_weights is not None:
+            raise ResipError(f"{begin_with} has encoders: give either a policy to begin with, or weights for encoders")
+        config = replace(config, policy=origin.policy)
     mixture = Mixture(sim, real)
     data = load_training_data(mixture, config)
 
@@ -65,7 +74,14 @@ def train_images(
         _tell_left_out(progress, mixture.n_failures)
         loading = progress.add_task("reading images", total=2 * len(data.train_rows), note="")
         advance = functools.partial(progress.advance, loading)
-        trainer = BCTrainer(config, data, encoder_weights=encoder_weights, device=device, on_progress=advance)
+        trainer = BCTrainer(
+            config,
+            data,
+            encoder_weights=encoder_weights,
+            begin_with=origin.weights if origin else None,
+            device=device,
+            on_progress=advance,
+        )
         progress.remove_task(loading)
         if not trainer.loader.fits:
             progress.console.print(
@@ -80,6 +96,7 @@ def train_images(
         spaces.contract("image"),
         data=mixture.described(),
         encoder_weights=_described(encoder_weights),
+        **({} if origin is None else {"begun_with": origin.described}),
     )
     return run(out, description, make_trainer, budget or Budget())
 
@@ -143,6 +160,29 @@ def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
     policy = DiffusionPolicy(architecture, len(average["parts_normalizer.centre"]))
     load_weights(run, policy, average)
     return policy, config
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """A policy on images that another begins with, and what the run's configuration tells of it."""
+
+    policy: PolicyConfig
+    weights: dict[str, Tensor]
+    described: dict[str, str]
+
+
+def _origin(folder: Path) -> _Origin:
+    if (folder / CONFIG_FILE).exists():
+        config = read_config(folder)
+        check_contract(folder, config["contract"], "image")
+        settings, weights = config["settings"], read_weights(folder, "average.")
+    elif (folder / MANIFEST_FILE).exists():
+        weights = with_prefix(load_weights_by_name(folder), "policy.")
+        settings = read_manifest(folder)["training"]["settings"]
+    else:
+        raise ResipError(f"{folder} is neither a training run nor a model folder: nothing can begin with it")
+    policy = PolicyConfig.from_json(settings["policy"])
+    return _Origin(policy, weights, {"name": folder.resolve().name, "sha256": sha256(weights)})
 
 
 def _tell_left_out(progress: Progress, n_failures: int) -> None:

@@ -31,7 +31,7 @@ from resip_training.data.images import AugmentConfig, PaperAugmentConfig, augmen
 from resip_training.data.mixture import Domain, Mixture
 from resip_training.data.windows import chunk_rows, last_rows
 from resip_training.models.backbones import Backbone
-from resip_training.models.diffusion_policy import PAPER, DiffusionPolicy, PolicyConfig, views
+from resip_training.models.diffusion_policy import PAPER, DiffusionPolicy, PolicyConfig, part_poses_dim, views
 from resip_training.models.resnet import Norm, ResNetEncoder, load_weights
 from resip_training.runs import Figures
 
@@ -203,6 +203,8 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
       config: settings.
       data: what to learn from.
       encoder_weights: file that the ResNets begin with; None leaves them random.
+      begin_with: weights by name that the whole policy begins with, normalisation included; where the limits of the
+        part poses are not among them, they are the data's.
       device: where the policy learns.
       on_progress: counts the frames that are read before training begins, of both cameras.
 
@@ -216,6 +218,7 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
         data: TrainingData,
         *,
         encoder_weights: Path | None = None,
+        begin_with: Mapping[str, Tensor] | None = None,
         device: str = "cpu",
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> None:
@@ -225,9 +228,11 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
         self.samples_per_step, self.validations = config.batch_size, _VALIDATIONS
         self._state, self._action = data.state.to(device), data.action.to(device)
         self._parts, self._last = data.parts.to(device), data.last.to(device)
-        policy = DiffusionPolicy(config.policy, data.parts.shape[1])
+        policy = DiffusionPolicy(config.policy, _part_poses_dim(data, begin_with))
         _prepare_encoders(policy, config, encoder_weights)
         self._fit(policy.to(device))
+        if begin_with is not None:
+            _take_over(policy, begin_with)
         super().__init__(policy, _optimizer(policy, config), config.ema_decay)
         self._views = views(config.policy)
         self._augment = {
@@ -399,8 +404,8 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
             on_device = rows.to(self._device)
             policy.state_normalizer.fit(self._state[on_device], more=i > 0)
             policy.chunk_normalizer.fit(self._state[on_device], self._chunks(on_device), more=i > 0)
-        if policy.parts_head is not None:
-            rows = self.data.train_rows[self.data.knows_parts[self.data.train_rows]]
+        rows = self.data.train_rows[self.data.knows_parts[self.data.train_rows]]
+        if policy.parts_head is not None and len(rows):
             policy.parts_normalizer.fit(self._parts[self._on_device(rows)])
 
     def _chunks(self, rows: Tensor) -> Tensor:
@@ -441,6 +446,37 @@ def _pool(means: list[_Mean]) -> _Mean:
 def _spread(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Some of ``rows``, evenly spread."""
     return rows[np.linspace(0, len(rows) - 1, min(_VALIDATION_STEPS, len(rows))).astype(int)]
+
+
+def _part_poses_dim(data: TrainingData, begin_with: Mapping[str, Tensor] | None) -> int:
+    """Numbers of the part poses that the policy predicts: those that the data know, or the given weights tell."""
+    known = data.parts.shape[1]
+    if begin_with is None:
+        return known
+    told = part_poses_dim(begin_with)
+    if known not in (0, told):
+        raise ResipError(
+            f"the policy to begin with predicts {told} numbers of part poses, and in these data {known} matter: "
+            "was it made for another task?"
+        )
+    return told
+
+
+def _take_over(policy: DiffusionPolicy, weights: Mapping[str, Tensor]) -> None:
+    """Give a policy the weights of another of its kind; limits that are not among them stay."""
+    own = policy.state_dict()
+    learned = {name for name, _ in policy.named_parameters()}
+    different = [
+        name
+        for name, value in own.items()
+        if (name not in weights and name in learned) or (name in weights and weights[name].shape != value.shape)
+    ]
+    if different:
+        raise ResipError(
+            f"the policy to begin with is of another network than its settings say ({different[0]} and "
+            f"{len(different) - 1} others differ): it was trained by another version"
+        )
+    policy.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
 
 
 def _prepare_encoders(policy: DiffusionPolicy, config: BCConfig, weights: Path | None) -> None:

@@ -18,7 +18,7 @@ from resip_training.runs import load_optimizer, optimizer_tensors, prefixed, wit
 
 Policy = TypeVar("Policy", bound=nn.Module)
 
-_MOVES_M: Final = 0.02  # a part displaced by more than this within an episode takes part in the task
+_MOVES_M: Final = 0.02  # a part displaced by more than this in an ordinary episode takes part in the task
 
 
 class CloningTrainer(Generic[Policy]):
@@ -60,7 +60,9 @@ class CloningTrainer(Generic[Policy]):
 
 
 def part_columns(part_poses: NDArray[np.float32], episodes: Sequence[slice]) -> list[int]:
-    """Columns of the part poses that matter: those of parts that some episode moves, and of the obstacle.
+    """Columns of the part poses that matter: those of parts that most episodes move, and of the obstacle.
+
+    What is pushed aside in one episode of hundreds takes no part in the task.
 
     Args:
       part_poses: ``(N, 7 * (parts + 1))``, the obstacle's last.
@@ -68,7 +70,7 @@ def part_columns(part_poses: NDArray[np.float32], episodes: Sequence[slice]) -> 
     """
     n_bodies = part_poses.shape[1] // spaces.PART_POSE_DIM
     position = part_poses.reshape(-1, n_bodies, spaces.PART_POSE_DIM)[..., :3]
-    travel = np.max([np.ptp(position[rows], axis=0).max(axis=-1) for rows in episodes], axis=0)
+    travel = np.median([np.ptp(position[rows], axis=0).max(axis=-1) for rows in episodes], axis=0)
     chosen = [body for body in range(n_bodies) if travel[body] > _MOVES_M or body == n_bodies - 1]
     return [body * spaces.PART_POSE_DIM + i for body in chosen for i in range(spaces.PART_POSE_DIM)]
 

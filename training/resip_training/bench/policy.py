@@ -30,7 +30,7 @@ from rich.table import Table
 from torch import Tensor
 
 from resip_training.checkpoints import load_weights
-from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig, views
+from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig, part_poses_dim, views
 from resip_training.runs import with_prefix
 
 _WARM_UP_TURNS: Final = 5
@@ -57,8 +57,7 @@ class EagerPolicy:
         weights = with_prefix(load_weights_by_name(folder), "policy.")
         if not weights:
             raise ResipError(f"{folder / MODULE_FILE} does not name its weights: export the policy again")
-        head = [value for name, value in weights.items() if name.startswith("parts_head.") and value.dim() == 1]
-        self._policy = DiffusionPolicy(config, len(head[-1]) if head else 0).to(device)
+        self._policy = DiffusionPolicy(config, part_poses_dim(weights)).to(device)
         own = self._policy.state_dict()
         unused = {name: own[name] for name in own if name.startswith("parts_normalizer.")}  # of training only
         load_weights(folder, self._policy, {**weights, **unused}, device)

@@ -85,6 +85,12 @@ PAPER: Final = PolicyConfig(
 )
 
 
+def part_poses_dim(weights: Mapping[str, Tensor]) -> int:
+    """How many numbers of the part poses a `DiffusionPolicy` with such weights, by name, predicts on the way."""
+    biases = [value for name, value in weights.items() if name.startswith("parts_head.") and value.dim() == 1]
+    return len(biases[-1]) if biases else 0
+
+
 class ObservationEncoder(nn.Module):
     """Normalised proprioception and both views to one feature vector.
 

@@ -12,13 +12,14 @@ import mujoco
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from resip import arrays
+from resip import arrays, spaces
 from resip.trials.statistics import Success
 
 from resip_training.checkpoints import Teacher, load_teacher, torch_device
 from resip_training.data.store import WORLD, DemoWriter, Episode, Provenance, shard_path, success_of_rollouts
 from resip_training.progress import progress_bars
 from resip_training.provenance import circumstances
+from resip_training.rollout.disturbance import Disturbance
 from resip_training.rollout.episodes import Outcome, run_episodes
 from resip_training.runs import read_config
 from resip_training.shards import Shard
@@ -35,6 +36,7 @@ def rollout(
     worlds: int = 64,
     shard: Shard | None = None,
     keep_failures: bool = False,
+    disturb_m: float = 0.0,
     device: str = "cpu",
     json_path: Path | None = None,
 ) -> dict[str, Any]:
@@ -53,6 +55,8 @@ def rollout(
       worlds: that run side by side.
       shard: which of the seeds to take; None takes all.
       keep_failures: keep the episodes that fail as well, marked as such.
+      disturb_m: mean size of the pushes off the policy's way (m), see ``disturbance``. The set has the policy's own
+        actions; the success is that under the pushes.
       device: where physics and policy run, one of ``env.DEVICES``.
       json_path: file for the figures.
 
@@ -60,8 +64,8 @@ def rollout(
       The figures: ``success`` over all seeds that the set knows, and how it was measured.
 
     Raises:
-      ResipError: no policy on states, a damaged one or one of another contract, unknown randomness or device, or
-        ``out`` holds something else or cannot be written.
+      ResipError: no policy on states, a damaged one or one of another contract, unknown randomness or device, a
+        disturbance that is too large, or ``out`` holds something else or cannot be written.
     """
     torch.set_num_threads(threads)
     began_s = time.monotonic()
@@ -69,14 +73,16 @@ def rollout(
     level = randomness or teacher.randomness
     folder = out if shard is None else shard_path(out, shard.index, shard.count)
     env = AssemblyEnv(teacher.task, 1, level, device=device, threads=threads)
-    provenance = _provenance(checkpoint, teacher, env, level, device, keep_failures)
+    Disturbance(1, disturb_m)  # what is too much is refused before anything is written
+    kept = {"failures_kept": keep_failures, "disturbed_m": disturb_m}
+    provenance = _provenance(checkpoint, teacher, env, level, device, kept)
     writer = DemoWriter(folder, provenance)
     wanted = seeds if shard is None else shard.of(seeds)
     waiting = [seed for seed in wanted if seed not in writer.outcomes]
     if waiting:
         worlds = min(worlds, len(waiting))
         env = AssemblyEnv(teacher.task, worlds, level, device=device, threads=threads)
-        _play(_Recorder(env), teacher, waiting, len(wanted), writer, keep_failures)
+        _play(_Recorder(env, disturb_m), teacher, waiting, len(wanted), writer, keep_failures)
     env.close()
     success = success_of_rollouts(folder)
     print(f"{checkpoint} on {teacher.task} ({level}): {success}")
@@ -88,7 +94,7 @@ def rollout(
 
 
 def _provenance(
-    checkpoint: Path, teacher: Teacher, env: AssemblyEnv, level: str, device: str, keep_failures: bool
+    checkpoint: Path, teacher: Teacher, env: AssemblyEnv, level: str, device: str, kept: dict[str, Any]
 ) -> Provenance:
     simulator = {
         "name": f"mujoco {mujoco.__version__}",
@@ -102,7 +108,7 @@ def _provenance(
         "algorithm": read_config(checkpoint)["algorithm"],
         "sha256": teacher.sha256(),
         "trained_at": teacher.randomness,
-        "failures_kept": keep_failures,
+        **kept,
     }
     parts = env.task.part_names
     return Provenance(teacher.task, level, "teacher", parts, simulator, images=False, rollout=acted)
@@ -128,11 +134,12 @@ def _play(
 
 
 class _Recorder:
-    """Worlds that remember the episodes that run in them."""
+    """Worlds that remember the episodes that run in them, and push what runs in them off its way by ``disturb_m``."""
 
-    def __init__(self, env: AssemblyEnv) -> None:
+    def __init__(self, env: AssemblyEnv, disturb_m: float) -> None:
         self.num_envs = env.num_envs
         self._env = env
+        self._disturbance = Disturbance(env.num_envs, disturb_m) if disturb_m else None
         self._worlds: dict[int, int] = {}
         self._rows: dict[int, list[dict[str, NDArray[Any]]]] = {}
 
@@ -142,10 +149,12 @@ class _Recorder:
             started = seed[world]
             assert started is not None, "an episode is recorded under its seed"
             self._worlds[started], self._rows[started] = world, []
+        if self._disturbance is not None:
+            self._disturbance.start(options["reset_mask"], seed)
         return self._env.reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
-        """Advance all worlds, and record what was seen, done and paid."""
+        """Advance all worlds, and record what was seen, asked for and paid."""
         env = self._env
         seen = {
             "robot_state": env.robot_state(),
@@ -154,11 +163,19 @@ class _Recorder:
         }
         columns = {name: arrays.to_host(values).astype(np.float32) for name, values in seen.items()}
         columns[WORLD] = snapshots.flatten(env.worlds.snapshot())
-        outcome = env.step(actions)
+        outcome = env.step(self._disturbed(actions))
         columns |= {"action": arrays.to_host(actions), "reward": arrays.to_host(outcome[1])}
         for seed, world in self._worlds.items():
             self._rows[seed].append({name: values[world] for name, values in columns.items()})
         return outcome
+
+    def _disturbed(self, actions: Any) -> Any:
+        """What is executed instead of ``actions`` ``(n, 10)``."""
+        if self._disturbance is None:
+            return actions
+        executed = arrays.copy(actions)
+        executed[:, spaces.ACTION_POSITION] += arrays.like(self._disturbance.offsets_m(), actions)
+        return executed
 
     def taken(self, outcome: Outcome) -> Episode:
         """The episode that has just ended; it is not remembered any longer."""
