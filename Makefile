@@ -52,11 +52,16 @@ test: lint test-packages
 	# halves (DDS, OpenGL, torch, librealsense) crashes as it ends
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS) tests/nodes tests/system
 
+# the second time with the teacher pushed off its way, so that the policy sees how it comes back
 one-leg-policy: setup
 	$(BIN)/resip rollout models/one_leg_teacher --episodes 400 --threads 2 --out data/rollouts/one_leg-low
 	$(BIN)/resip render data/rollouts/one_leg-low --every never --out data/rendered/one_leg-low
-	$(BIN)/resip train distill --sim data/rendered/one_leg-low --out runs/one_leg-low-rgb --minutes 62 --threads 1
-	$(BIN)/resip export runs/one_leg-low-rgb --dataset data/rendered/one_leg-low --out models/one_leg
+	$(BIN)/resip train distill --sim data/rendered/one_leg-low --out runs/one_leg-low-rgb-calm --minutes 62 --threads 1
+	$(BIN)/resip rollout models/one_leg_teacher --episodes 660 --disturb-m 0.003 --threads 2 --out data/rollouts/one_leg-low-disturbed
+	$(BIN)/resip render data/rollouts/one_leg-low-disturbed --every never --stride 3 --out data/rendered/one_leg-low-disturbed
+	$(BIN)/resip train distill --sim data/rendered/one_leg-low-disturbed --begin-with runs/one_leg-low-rgb-calm \
+		--out runs/one_leg-low-rgb --minutes 28 --threads 2
+	$(BIN)/resip export runs/one_leg-low-rgb --dataset data/rendered/one_leg-low-disturbed --out models/one_leg
 
 results: export ROS_DOMAIN_ID ?= 77
 results: setup

@@ -72,6 +72,19 @@ def test_a_part_that_one_episode_pushes_aside_is_not(demos: DemoSet) -> None:
     assert part_columns(poses, demos.episodes) == [*range(7), *range(14, 21)]
 
 
+@pytest.mark.parametrize(("units", "low"), [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)])
+def test_encoders_are_trained_in_bfloat16_where_the_cpu_has_units_for_it(
+    demos: DemoSet, monkeypatch: pytest.MonkeyPatch, units: dict[str, bool], low: bool
+) -> None:
+    """One without computes fifty times as long in it."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
+    trainer = BCTrainer(SMALL, load_training_data(Mixture([demos.path]), SMALL))
+    assert [encoder.low_precision for encoder in trainer.policy.image_encoders] == [low, low]
+    exact = replace(SMALL, precision="float32")
+    trainer = BCTrainer(exact, load_training_data(Mixture([demos.path]), exact))
+    assert not any(encoder.low_precision for encoder in trainer.policy.image_encoders)
+
+
 def test_the_seed_decides_a_run(demos: DemoSet, finished: Path, tmp_path: Path) -> None:
     train_images([demos.path], tmp_path / "same", budget=Budget(steps=6), config=SMALL)
     train_images([demos.path], tmp_path / "other", budget=Budget(steps=1), config=replace(SMALL, seed=1))

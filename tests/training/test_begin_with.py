@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +13,12 @@ import torch
 from fake_demos import PROVENANCE, make_episode, write_demos, write_real_demos
 from resip import spaces
 from resip.errors import ResipError
+from resip.policy.artefact import MANIFEST_FILE
 from resip_training.cli import TrainDistill
 from resip_training.data.store import DemoSet, DemoWriter
 from resip_training.export import export_policy
 from resip_training.models.diffusion_policy import DiffusionPolicy, views
+from resip_training.origin import PART_POSE_LIMITS
 from resip_training.runs import CONFIG_FILE, Budget
 from resip_training.train import load_policy_of, train_images
 from small_policies import SMALL
@@ -64,7 +67,9 @@ def test_it_begins_as_the_policy_that_it_was_told(
     larger = replace(STILL, policy=replace(STILL.policy, width=96))  # the network is that of the origin
     train_images([others.path], tmp_path / "run", budget=Budget(steps=1), config=larger, begin_with=begin_with)
     policy, config = load_policy_of(tmp_path / "run")
-    torch.testing.assert_close(chunk_of(policy, demos), chunk_of(load_policy_of(first)[0], demos), atol=1e-5, rtol=0)
+    before, _ = load_policy_of(first)
+    torch.testing.assert_close(chunk_of(policy, demos), chunk_of(before, demos), atol=1e-5, rtol=0)
+    torch.testing.assert_close(policy.parts_normalizer.state_dict(), before.parts_normalizer.state_dict())
     assert config["begun_with"]["name"] == begin_with.name
     assert config["settings"]["policy"]["width"] == SMALL.policy.width
 
@@ -94,12 +99,17 @@ def test_an_interrupted_run_is_resumed_with_the_same_origin_only(
     assert json.loads((tmp_path / "run" / CONFIG_FILE).read_text())["begun_with"]["name"] == first.name
 
 
-def test_what_nothing_can_begin_with_is_named(first: Path, demos: DemoSet, tmp_path: Path) -> None:
+def test_what_nothing_can_begin_with_is_named(first: Path, model: Path, demos: DemoSet, tmp_path: Path) -> None:
     out = tmp_path / "run"
     with pytest.raises(ResipError, match="nowhere is neither a training run nor a model folder"):
         train_images([demos.path], out, config=SMALL, begin_with=tmp_path / "nowhere")
     with pytest.raises(ResipError, match="either a policy to begin with, or weights for encoders"):
         train_images([demos.path], out, config=SMALL, begin_with=first, encoder_weights=tmp_path / "r3m.pt")
+    older = json.loads((shutil.copytree(model, tmp_path / "older") / MANIFEST_FILE).read_text())
+    del older["training"][PART_POSE_LIMITS]
+    (tmp_path / "older" / MANIFEST_FILE).write_text(json.dumps(older))
+    with pytest.raises(ResipError, match="older does not say how it normalises part poses: export the policy again"):
+        train_images([demos.path], out, config=SMALL, begin_with=tmp_path / "older")
     assert not out.exists()
     three = DemoWriter(tmp_path / "three", replace(PROVENANCE, part_names=("top", "leg3", "leg4")))
     for seed in range(4):

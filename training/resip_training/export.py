@@ -35,6 +35,7 @@ from resip_training.data.store import DemoSet
 from resip_training.exported import ExportedPolicy, half_stored
 from resip_training.model_card import render_card
 from resip_training.models.diffusion_policy import DiffusionPolicy, views
+from resip_training.origin import part_pose_limits
 from resip_training.runs import read_metrics
 from resip_training.train import load_policy_of
 
@@ -255,6 +256,7 @@ def _manifest(
             "begun_with": config.get("begun_with"),
             "settings": config["settings"],
             "result": metrics,
+            **part_pose_limits(policy),
         },
         "software": {**config["software"], "export_torch": version("torch")},
         "evaluation": None,

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from resip import spaces
 from resip.errors import ResipError
-from resip.policy.artefact import MANIFEST_FILE, file_sha256, load_weights_by_name, read_manifest
+from resip.policy.artefact import file_sha256
 from rich.progress import Progress
-from torch import Tensor
 
 from resip_training import distributed
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data
-from resip_training.checkpoints import check_contract, load_weights, sha256, torch_device
+from resip_training.checkpoints import check_contract, load_weights, torch_device
 from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet
 from resip_training.models import presets
 from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
-from resip_training.runs import CONFIG_FILE, Budget, describe, read_config, read_weights, run, with_prefix
+from resip_training.origin import load_origin
+from resip_training.runs import Budget, describe, read_config, read_weights, run
 
 
 def train_images(
@@ -61,7 +61,7 @@ def train_images(
     """
     torch.set_num_threads(threads)
     config, device = config or BCConfig(), torch_device(device)
-    origin = None if begin_with is None else _origin(begin_with)
+    origin = None if begin_with is None else load_origin(begin_with)
     if origin is not None:
         if encoder_weights is not None:
             raise ResipError(f"{begin_with} has encoders: give either a policy to begin with, or weights for encoders")
@@ -96,7 +96,7 @@ def train_images(
         spaces.contract("image"),
         data=mixture.described(),
         encoder_weights=_described(encoder_weights),
-        **({} if origin is None else {"begun_with": origin.described}),
+        **({} if origin is None else {"begun_with": origin.described()}),
     )
     return run(out, description, make_trainer, budget or Budget())
 
@@ -160,29 +160,6 @@ def load_policy_of(run: Path) -> tuple[DiffusionPolicy, dict[str, Any]]:
     policy = DiffusionPolicy(architecture, len(average["parts_normalizer.centre"]))
     load_weights(run, policy, average)
     return policy, config
-
-
-@dataclass(frozen=True)
-class _Origin:
-    """A policy on images that another begins with, and what the run's configuration tells of it."""
-
-    policy: PolicyConfig
-    weights: dict[str, Tensor]
-    described: dict[str, str]
-
-
-def _origin(folder: Path) -> _Origin:
-    if (folder / CONFIG_FILE).exists():
-        config = read_config(folder)
-        check_contract(folder, config["contract"], "image")
-        settings, weights = config["settings"], read_weights(folder, "average.")
-    elif (folder / MANIFEST_FILE).exists():
-        weights = with_prefix(load_weights_by_name(folder), "policy.")
-        settings = read_manifest(folder)["training"]["settings"]
-    else:
-        raise ResipError(f"{folder} is neither a training run nor a model folder: nothing can begin with it")
-    policy = PolicyConfig.from_json(settings["policy"])
-    return _Origin(policy, weights, {"name": folder.resolve().name, "sha256": sha256(weights)})
 
 
 def _tell_left_out(progress: Progress, n_failures: int) -> None:

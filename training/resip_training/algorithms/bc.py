@@ -67,7 +67,8 @@ class BCConfig:
       real_share: of the observations, those of the real domain; None draws every observation as often.
       real_weight: of a real observation in the loss, where a simulated one has 1.
       held_out: fraction of each domain's demonstrations kept for validation; whole ones, so that none leaks.
-      precision: of the image encoders in training; bfloat16 is the faster where there are units for it.
+      precision: of the image encoders in training; bfloat16 is used where the machine has units for it, see
+        `has_bfloat16`.
       memory_gb: that training images may take; those of larger data sets are read while training goes on.
       seed: of everything random.
     """
@@ -203,8 +204,7 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
       config: settings.
       data: what to learn from.
       encoder_weights: file that the ResNets begin with; None leaves them random.
-      begin_with: weights by name that the whole policy begins with, normalisation included; where the limits of the
-        part poses are not among them, they are the data's.
+      begin_with: weights by name that the whole policy begins with, normalisation included.
       device: where the policy learns.
       on_progress: counts the frames that are read before training begins, of both cameras.
 
@@ -229,7 +229,7 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
         self._state, self._action = data.state.to(device), data.action.to(device)
         self._parts, self._last = data.parts.to(device), data.last.to(device)
         policy = DiffusionPolicy(config.policy, _part_poses_dim(data, begin_with))
-        _prepare_encoders(policy, config, encoder_weights)
+        _prepare_encoders(policy, config, encoder_weights, device)
         self._fit(policy.to(device))
         if begin_with is not None:
             _take_over(policy, begin_with)
@@ -463,26 +463,27 @@ def _part_poses_dim(data: TrainingData, begin_with: Mapping[str, Tensor] | None)
 
 
 def _take_over(policy: DiffusionPolicy, weights: Mapping[str, Tensor]) -> None:
-    """Give a policy the weights of another of its kind; limits that are not among them stay."""
+    """Give a policy the weights of another of its kind."""
     own = policy.state_dict()
-    learned = {name for name, _ in policy.named_parameters()}
-    different = [
-        name
-        for name, value in own.items()
-        if (name not in weights and name in learned) or (name in weights and weights[name].shape != value.shape)
-    ]
+    different = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     if different:
         raise ResipError(
             f"the policy to begin with is of another network than its settings say ({different[0]} and "
             f"{len(different) - 1} others differ): it was trained by another version"
         )
-    policy.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
+    policy.load_state_dict({name: weights[name] for name in own})
 
 
-def _prepare_encoders(policy: DiffusionPolicy, config: BCConfig, weights: Path | None) -> None:
+def has_bfloat16(device: str) -> bool:
+    """Whether a device of torch's has units for bfloat16: a CPU without computes in it fifty times as long."""
+    units = ("avx512_bf16", "amx_bf16", "bf16")  # AMD and Intel, Intel, ARM
+    return device != "cpu" or any(torch.cpu.get_capabilities().get(unit, False) for unit in units)
+
+
+def _prepare_encoders(policy: DiffusionPolicy, config: BCConfig, weights: Path | None, device: str) -> None:
     """Begin with the weights in a file, rest what is to be frozen, and set the precision."""
     for encoder in policy.image_encoders:
-        encoder.low_precision = config.precision == "bfloat16"
+        encoder.low_precision = config.precision == "bfloat16" and has_bfloat16(device)
         if isinstance(encoder, ResNetEncoder):
             if weights is not None:
                 load_weights(encoder.trunk, weights)

@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 from resip import images, spaces
 from resip.control import panda
-from resip.errors import ResipError
-from resip.policy.artefact import MODULE_FILE, Policy, golden_inputs, load_policy, load_weights_by_name, read_manifest
+from resip.policy.artefact import MODULE_FILE, Policy, golden_inputs, load_policy
 from resip.progress import track
 from resip.trials.statistics import Timing
 from rich.box import SIMPLE_HEAD
@@ -30,8 +29,8 @@ from rich.table import Table
 from torch import Tensor
 
 from resip_training.checkpoints import load_weights
-from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig, part_poses_dim, views
-from resip_training.runs import with_prefix
+from resip_training.models.diffusion_policy import DiffusionPolicy, part_poses_dim, views
+from resip_training.origin import load_origin
 
 _WARM_UP_TURNS: Final = 5
 _QD_RAD_S: Final = np.zeros(panda.DOF)
@@ -53,14 +52,10 @@ class EagerPolicy:
     """
 
     def __init__(self, folder: Path, device: str) -> None:
-        config = PolicyConfig.from_json(read_manifest(folder)["training"]["settings"]["policy"])
-        weights = with_prefix(load_weights_by_name(folder), "policy.")
-        if not weights:
-            raise ResipError(f"{folder / MODULE_FILE} does not name its weights: export the policy again")
-        self._policy = DiffusionPolicy(config, part_poses_dim(weights)).to(device)
-        own = self._policy.state_dict()
-        unused = {name: own[name] for name in own if name.startswith("parts_normalizer.")}  # of training only
-        load_weights(folder, self._policy, {**weights, **unused}, device)
+        origin = load_origin(folder)
+        config = origin.policy
+        self._policy = DiffusionPolicy(config, part_poses_dim(origin.weights)).to(device)
+        load_weights(folder, self._policy, origin.weights, device)
         self._views = views(config)
         self._shape = (1, config.prediction_horizon, spaces.ACTION_DIM)
         self._generator, self._device = torch.Generator(), device
