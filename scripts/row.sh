@@ -6,7 +6,8 @@
 # What is there is not made again and what was interrupted is finished, so a row can be asked for twice. NAME tells runs
 # of an algorithm apart that differ by OPTIONs. SEED is that of the training; bases are of seed 0. CHUNK is the number
 # of actions that a base executes before it is asked again, where it is not the policy's own. With ROLLOUTS=N the base is
-# cloned from a teacher's successes on N seeds, not from demonstrations; TEACHER is a run, or else the shipped one.
+# cloned from a teacher's successes on N seeds, not from demonstrations; TEACHER is a run, or else the shipped one,
+# which is pushed off its way where DISTURB_M says how far (m).
 set -euo pipefail
 
 if [[ $# -lt 3 ]]; then
@@ -15,9 +16,9 @@ if [[ $# -lt 3 ]]; then
 fi
 task=$1 level=$2 policy=$3 algorithm=${4:-} name=${5:-} options=("${@:6}")
 source "$(dirname "$0")/stages.sh"
-seed=${SEED:-0} run=runs/$task-$level-$policy${CHUNK:+-chunk-$CHUNK}${ROLLOUTS:+-rollouts-$ROLLOUTS}
+seed=${SEED:-0} run=runs/$task-$level-$policy${CHUNK:+-chunk-$CHUNK}${ROLLOUTS:+-rollouts-$ROLLOUTS$pushed}
 data=$states
-if [[ -n ${ROLLOUTS:-} ]]; then data=data/rollouts/$task-$level-$ROLLOUTS; fi
+if [[ -n ${ROLLOUTS:-} ]]; then data=data/rollouts/$task-$level-$ROLLOUTS$pushed; fi
 
 # Control steps, and what differs from the defaults. A peg fits by a tenth of a millimetre, so corrections are small, and it
 # is in within 70 steps, so what comes later need not weigh as much as where it takes 300.

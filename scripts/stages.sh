@@ -6,6 +6,9 @@ resip=${BIN:-.venv/bin}/resip
 states=data/states/$task-$level
 evaluate=(--episodes "${EPISODES:-200}" --seed 780000 --randomness "$level" --threads 1)
 
+# DISTURB_M: mean size (m) of pushes off the teacher's way, while it is rolled out
+pushed=${DISTURB_M:+-disturbed}
+
 # of studies
 teacher=${TEACHER:-models/${task}_teacher}
 students=runs/studies/$task-$level
@@ -24,16 +27,18 @@ train_once() {
   fi
 }
 
-# roll_out N   the teacher's successes on N seeds, into data/rollouts/TASK-LEVEL-N
+# roll_out N   the teacher's successes on N seeds, into data/rollouts/TASK-LEVEL-N, or -N-disturbed
 roll_out() {
-  "$resip" rollout "$teacher" --episodes "$1" --randomness "$level" --threads 1 --out "data/rollouts/$task-$level-$1"
+  "$resip" rollout "$teacher" --episodes "$1" --randomness "$level" ${DISTURB_M:+--disturb-m "$DISTURB_M"} --threads 1 \
+    --out "data/rollouts/$task-$level-$1$pushed"
 }
 
 # clone_states N   the student on states of N rollouts, and its success
 clone_states() {
+  local student=states-rollouts-$1$pushed
   roll_out "$1"
-  train_once "$students/states-rollouts-$1" bc "data/rollouts/$task-$level-$1" --policy dp --steps "${STATE_UPDATES:-20000}"
-  measure "$students/states-rollouts-$1" "states-rollouts-$1"
+  train_once "$students/$student" bc "data/rollouts/$task-$level-$1$pushed" --policy dp --steps "${STATE_UPDATES:-20000}"
+  measure "$students/$student" "$student"
 }
 
 # clone_images SET NAME   the student on images of the episodes in SET, as the cell looks to the cameras, and its success

@@ -14,6 +14,6 @@ measure "$teacher" teacher
 points=("$results/teacher.json")
 for size in ${SIZES:-50 150 500 1500}; do
   clone_states "$size"
-  points+=("$results/states-rollouts-$size.json")
+  points+=("$results/states-rollouts-$size$pushed.json")
 done
 "$resip" figure scaling "${points[@]}" --out "docs/images/study_scaling_$task-$level.png"

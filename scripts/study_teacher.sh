@@ -14,9 +14,9 @@ rollouts=${ROLLOUTS:-150}
 
 measure "$teacher" teacher
 clone_states "$rollouts"
-clone_images "data/rollouts/$task-$level-$rollouts" "rollouts-$rollouts"
+clone_images "data/rollouts/$task-$level-$rollouts$pushed" "rollouts-$rollouts$pushed"
 collect_states
 clone_images "$states" demonstrations
 
-bars=("$results/images-demonstrations.json" "$results"/{images,states}-rollouts-"$rollouts".json "$results/teacher.json")
+bars=("$results/images-demonstrations.json" "$results"/{images,states}-rollouts-"$rollouts$pushed".json "$results/teacher.json")
 "$resip" figure teacher "${bars[@]}" --out "docs/images/study_teacher_$task-$level.png"

@@ -98,6 +98,22 @@ def test_a_student_is_drawn_for_each_number_of_rollouts(folder: Path) -> None:
     assert given[-1] == f"figure scaling {files} --out docs/images/study_scaling_peg_hole-med.png"
 
 
+def test_rollouts_that_are_pushed_off_their_way_have_names_of_their_own(folder: Path) -> None:
+    pushed = {"DISTURB_M": "0.003"}
+    given = [
+        *commands(folder, "row.sh", "one_leg", "low", "dp", "residual-offpolicy", ROLLOUTS="9", **pushed),
+        *commands(folder, "study_scaling.sh", "one_leg", "low", SIZES="5", **pushed),
+        *commands(folder, "study_teacher.sh", "one_leg", "low", ROLLOUTS="5", **pushed),
+    ]
+    rollouts = [command for command in given if command.startswith("rollout")]
+    assert all("--disturb-m 0.003 " in command and command.endswith("-disturbed") for command in rollouts)
+    learned = {path.name for path in (folder / "docs/results/learned").iterdir()}
+    assert learned == {"one_leg-low-dp-rollouts-9-disturbed-residual-offpolicy.json"}
+    drawn = " ".join(command for command in given if command.startswith("figure"))
+    assert drawn.count("states-rollouts-5-disturbed.json") == 2
+    assert "images-rollouts-5-disturbed.json" in drawn
+
+
 def test_a_study_that_was_stopped_goes_on_with_what_was_not_finished(folder: Path) -> None:
     study = ("study_scaling.sh", "peg_hole", "low")
     begun = commands(folder, *study, status=130, SIZES="5 10", FAIL="data/rollouts/peg_hole-low-10")
