@@ -70,6 +70,8 @@ results: setup
 	$(BIN)/resip trial one_leg --n 20 --seed 882000 --json docs/results/trials_one_leg.json
 	$(BIN)/resip bench sim --json docs/results/bench_sim.json
 	$(BIN)/resip bench bc data/states/one_leg-low --json docs/results/bench_bc.json
+	$(BIN)/resip bench policy --json docs/results/bench_policy.json
+	$(BIN)/resip bench blending --json docs/results/bench_blending.json
 
 # such as row/one_leg/low/dp or row/one_leg/low/dp/residual-ppo; SEED=1 for another seed of the training
 row/%: setup
