@@ -76,7 +76,7 @@ def test_a_part_that_one_episode_pushes_aside_is_not(demos: DemoSet) -> None:
 def test_encoders_are_trained_in_bfloat16_where_the_cpu_has_units_for_it(
     demos: DemoSet, monkeypatch: pytest.MonkeyPatch, units: dict[str, bool], low: bool
 ) -> None:
-    """One without computes fifty times as long in it."""
+    """One without is ten times slower in it than in float32."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
     trainer = BCTrainer(SMALL, load_training_data(Mixture([demos.path]), SMALL))
     assert [encoder.low_precision for encoder in trainer.policy.image_encoders] == [low, low]
