@@ -169,6 +169,12 @@ def _bounded(settings: dict[str, Any], observation_dim: int) -> nn.Module:
 _RESIDUALS: Final = {"residual-ppo": _ActorAlone, "residual-offpolicy": _bounded}
 
 
+def of_other_shape(module: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+    """Names of a module's weights that are not among ``weights``, or have another shape there."""
+    own = module.state_dict()
+    return [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+
+
 def load_weights(folder: Path, module: nn.Module, weights: Mapping[str, Tensor], device: str = "cpu") -> None:
     """Bring a run's weights into a module that acts on ``device`` and learns no more.
 
@@ -178,7 +184,7 @@ def load_weights(folder: Path, module: nn.Module, weights: Mapping[str, Tensor],
       ResipError: they are of another module, or not finite.
     """
     own = module.state_dict()
-    different = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    different = of_other_shape(module, weights)
     if different:
         raise ResipError(
             f"{folder} holds weights of another network than its {CONFIG_FILE} says ({different[0]} and "

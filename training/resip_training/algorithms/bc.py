@@ -26,6 +26,7 @@ from resip.errors import ResipError, check_name
 from torch import Tensor
 
 from resip_training.algorithms.cloning import CloningTrainer, check_batch, part_columns
+from resip_training.checkpoints import of_other_shape
 from resip_training.data.frames import FrameLoader, FrameReader, Frames, Sampling
 from resip_training.data.images import AugmentConfig, PaperAugmentConfig, augmentation
 from resip_training.data.mixture import Domain, Mixture
@@ -464,14 +465,13 @@ def _part_poses_dim(data: TrainingData, begin_with: Mapping[str, Tensor] | None)
 
 def _take_over(policy: DiffusionPolicy, weights: Mapping[str, Tensor]) -> None:
     """Give a policy the weights of another of its kind."""
-    own = policy.state_dict()
-    different = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
+    different = of_other_shape(policy, weights)
     if different:
         raise ResipError(
             f"the policy to begin with is of another network than its settings say ({different[0]} and "
             f"{len(different) - 1} others differ): it was trained by another version"
         )
-    policy.load_state_dict({name: weights[name] for name in own})
+    policy.load_state_dict({name: weights[name] for name in policy.state_dict()})
 
 
 def has_bfloat16(device: str) -> bool:
