@@ -70,7 +70,9 @@ _KINDS: Final[dict[str, tuple[str, int]]] = {
     WORLD: ("float64", _WORLD_CHUNK),
     **dict.fromkeys(spaces.CAMERAS, ("uint8", _IMAGE_CHUNK)),
 }
-_LOCK_FILE: Final = ".writer"
+_LOCK_FILE: Final = (
+    "seed/.writer"  # within an array: of a file in the group's own folder zarr warns whenever it lists it
+)
 _SHARD_NAME: Final = re.compile(r"shard-(\d+)-of-(\d+)")
 _RECORDED_PACKAGES: Final = ("resip", "resip_training", "mujoco", "numpy", "zarr", "furniture-bench")
 
