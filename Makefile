@@ -1,7 +1,7 @@
 # make setup   create the virtual environment with everything in it (quick when nothing changed)
 # make demo    one trial of one_leg on the simulated cell with the shipped policy, and its report
 # make test    everything that must hold before a commit lands: lint, types, tests
-# make one-leg-policy   roll the teacher out, render, distil and export models/one_leg again (two hours on two cores)
+# make one-leg-policy   roll the teacher out, render, distil and export models/one_leg again (three hours on two cores, 24 GB)
 # make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
 # make row/TASK/LEVEL/POLICY[/ALGORITHM]   train and measure one row of the learned policies in docs/results.md
 # make ablation/TASK/LEVEL/POLICY/ALGORITHM      the same row with one setting of the residual changed at a time
@@ -52,16 +52,21 @@ test: lint test-packages
 	# halves (DDS, OpenGL, torch, librealsense) crashes as it ends
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest $(PYTEST_ARGS) tests/nodes tests/system
 
-# the second time with the teacher pushed off its way, so that the policy sees how it comes back
+# the second time with the teacher and a clone of it pushed off their way, so that the policy sees how they come back
 one-leg-policy: setup
 	$(BIN)/resip rollout models/one_leg_teacher --episodes 400 --threads 2 --out data/rollouts/one_leg-low
 	$(BIN)/resip render data/rollouts/one_leg-low --every never --out data/rendered/one_leg-low
 	$(BIN)/resip train distill --sim data/rendered/one_leg-low --out runs/one_leg-low-rgb-calm --minutes 62 --threads 1
-	$(BIN)/resip rollout models/one_leg_teacher --episodes 660 --disturb-m 0.003 --threads 2 --out data/rollouts/one_leg-low-disturbed
-	$(BIN)/resip render data/rollouts/one_leg-low-disturbed --every never --stride 3 --out data/rendered/one_leg-low-disturbed
-	$(BIN)/resip train distill --sim data/rendered/one_leg-low-disturbed --begin-with runs/one_leg-low-rgb-calm \
-		--out runs/one_leg-low-rgb --minutes 28 --threads 2
-	$(BIN)/resip export runs/one_leg-low-rgb --dataset data/rendered/one_leg-low-disturbed --out models/one_leg
+	BIN=$(BIN) ROLLOUTS=900 DISTURB_M=0.003 scripts/row.sh one_leg low dp
+	$(BIN)/resip rollout runs/one_leg-low-dp-rollouts-900-disturbed --episodes 700 --seed 2001000 --disturb-m 0.003 \
+		--out data/rollouts/one_leg-low-clone-700-disturbed
+	$(BIN)/resip render data/rollouts/one_leg-low-900-disturbed --every never --stride 3 \
+		--out data/rendered/one_leg-low-900-disturbed
+	$(BIN)/resip render data/rollouts/one_leg-low-clone-700-disturbed --every never --stride 4 \
+		--out data/rendered/one_leg-low-clone-700-disturbed
+	$(BIN)/resip train distill --sim data/rendered/one_leg-low-900-disturbed data/rendered/one_leg-low-clone-700-disturbed \
+		--begin-with runs/one_leg-low-rgb-calm --out runs/one_leg-low-rgb --minutes 50 --threads 2 --memory-gb 16.5
+	$(BIN)/resip export runs/one_leg-low-rgb --dataset data/rendered/one_leg-low-900-disturbed --out models/one_leg
 
 results: export ROS_DOMAIN_ID ?= 77
 results: setup

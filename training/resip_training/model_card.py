@@ -53,6 +53,7 @@ _SEVERAL_SETS: Final = """\
 _ROW: Final = "| {name} | {where} | {n_demonstrations} | {n_steps} | {source} | {randomness} | {seeds} | `{sha256}` |"
 _PLACES: Final = {"sim": "in simulation", "recorded": "in the simulated cell", "real": "on the real cell"}
 
+_MOST_RANGES: Final = 12  # that a reader still takes in
 _NOT_EVALUATED: Final = "Not measured yet."
 
 
@@ -195,11 +196,13 @@ def _evaluation(evaluation: dict[str, Any] | None) -> str:
 
 
 def ranges(numbers: list[int]) -> str:
-    """Write integers compactly: ``1-4, 9``."""
+    """Write integers compactly: ``1-4, 9``; where they are scattered, ``645 of 2000001-2000899`` (manifests list all)."""
     groups: list[list[int]] = []
     for number in sorted(numbers):
         if groups and number == groups[-1][-1] + 1:
             groups[-1].append(number)
         else:
             groups.append([number])
+    if len(groups) > _MOST_RANGES:
+        return f"{len(numbers)} of {groups[0][0]}-{groups[-1][-1]}"
     return ", ".join(str(g[0]) if len(g) == 1 else f"{g[0]}-{g[-1]}" for g in groups)
