@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import mujoco
+import numpy as np
 import pytest
 import torch
 from resip import spaces
@@ -16,6 +17,7 @@ from resip_training.algorithms.settings import ResidualPPOConfig
 from resip_training.evaluate import evaluate, run_episodes
 from resip_training.runs import BEST_FILE, CHECKPOINT_FILE, CONFIG_FILE, read_tensors, save_tensors
 from resip_training.sim import tasks
+from resip_training.sim.cell import Cell
 from tiny_runs import write_base_run, write_residual_run
 from torch import Tensor
 
@@ -28,9 +30,11 @@ class Holder:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.seen: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, robot_state: Tensor, front: Tensor, wrist: Tensor, noise: Tensor) -> Tensor:
         self.batches.append(len(robot_state))
+        self.seen.append((front, wrist))
         assert front.shape == wrist.shape == (len(robot_state), 240, 320, 3)
         assert noise.shape == (len(robot_state), 32, 10)
         held = torch.cat([robot_state[:, :9], -torch.ones(len(robot_state), 1)], dim=-1)
@@ -57,6 +61,23 @@ def test_an_episode_that_succeeded_is_over(monkeypatch: pytest.MonkeyPatch) -> N
     policy = Holder()
     assert run_episodes(policy, "one_leg", "low", [3, 4], HORIZONS, threads=1) == [True, True]
     assert policy.batches == [2]
+
+
+def test_each_episode_has_the_looks_that_the_simulated_cell_gives_its_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_task(monkeypatch, tolerance_m=10.0)
+    policy = Holder()
+    run_episodes(policy, "one_leg", "low", [3, 4], HORIZONS, threads=1, random_looks=True)
+    cell = Cell("one_leg", "low", random_looks=True)
+    for episode, seed in enumerate([3, 4]):
+        cell.reset(seed)
+        for camera, frames in zip(spaces.CAMERAS, policy.seen[0], strict=True):
+            np.testing.assert_array_equal(frames[episode].numpy(), cell.render(camera))
+    cell.close()
+
+
+def test_looks_make_no_difference_to_a_policy_on_states(tmp_path: Path) -> None:
+    with pytest.raises(ResipError, match="acts on states: how the cell looks makes no difference"):
+        evaluate(write_base_run(tmp_path / "run"), episodes=1, random_looks=True)
 
 
 # ---- policies on states ----

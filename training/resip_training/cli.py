@@ -619,14 +619,25 @@ class Evaluate:
     """Threads of torch and of the simulations."""
     device: str = "cpu"
     """Where the physics and a policy on states run: cpu or cuda."""
+    random_looks: bool = False
+    """Lights, colours, textures and cameras drawn anew for each episode; for policies on images."""
     json: Path | None = None
-    """Write the figures here as well; those of a training run are also kept in its folder."""
+    """Write the figures here as well; those of a training run in the plain cell are also kept in its folder."""
 
     def run(self) -> None:
         """Run the episodes and print the success with its interval."""
         from resip_training.evaluate import evaluate
 
-        evaluate(self.checkpoint, self.episodes, self.seed, self.randomness, self.threads, self.device, self.json)
+        evaluate(
+            self.checkpoint,
+            self.episodes,
+            self.seed,
+            self.randomness,
+            self.threads,
+            self.device,
+            self.json,
+            self.random_looks,
+        )
 
 
 @dataclass(frozen=True)

@@ -47,10 +47,12 @@ def evaluate(
     threads: int = 1,
     device: str = "cpu",
     json_path: Path | None = None,
+    random_looks: bool = False,
 ) -> dict[str, Any]:
     """Run a policy on ``episodes`` seeds from ``seed`` on, and print its success; a base with residual beside its base.
 
-    The figures are written to ``json_path``, and into the folder of a training run, where `resip report` finds them.
+    The figures are written to ``json_path``, and into the folder of a training run, where `resip report` finds them:
+    those of the plain cell.
 
     Args:
       checkpoint: a training run, a shipped teacher, or an exported model folder.
@@ -60,23 +62,30 @@ def evaluate(
       threads: of torch and of the simulation.
       device: where the physics and a policy on states run, one of ``env.DEVICES``.
       json_path: file for the figures.
+      random_looks: every episode has the lights, colours, textures and cameras of its seed, as the simulated cell's
+        ``random_looks`` has them; for a policy on images.
 
     Returns:
       The figures: ``success`` and how it was measured.
 
     Raises:
       ResipError: neither a run nor a model, a damaged one or one of another contract, unknown randomness or device,
-        or no GL to render with.
+        random looks for a policy that sees nothing, or no GL to render with.
     """
     torch.set_num_threads(threads)
     began_s = time.monotonic()
     seeds = range(seed, seed + episodes)
-    measure = _evaluate_states if is_state_run(checkpoint) else _evaluate_images
-    figures = {**measure(checkpoint, seeds, randomness, threads, device), **circumstances(began_s, device)}
+    if is_state_run(checkpoint):
+        if random_looks:
+            raise ResipError(f"{checkpoint} acts on states: how the cell looks makes no difference to it")
+        figures = _evaluate_states(checkpoint, seeds, randomness, threads, device)
+    else:
+        figures = _evaluate_images(checkpoint, seeds, randomness, threads, device, random_looks)
+    figures |= circumstances(began_s, device)
     text = json.dumps(figures, indent=2) + "\n"
     if json_path is not None:
         json_path.write_text(text)
-    if (checkpoint / CHECKPOINT_FILE).exists():
+    if (checkpoint / CHECKPOINT_FILE).exists() and not random_looks:
         write_text(checkpoint / f"evaluation_{figures['randomness']}_{seed}_{episodes}.json", text)
     return figures
 
@@ -125,7 +134,7 @@ def _evaluate_states(
 
 
 def _evaluate_images(
-    checkpoint: Path, seeds: Sequence[int], randomness: str | None, threads: int, device: str
+    checkpoint: Path, seeds: Sequence[int], randomness: str | None, threads: int, device: str, random_looks: bool
 ) -> dict[str, Any]:
     if device != "cpu":
         raise ResipError(
@@ -138,7 +147,9 @@ def _evaluate_images(
     with bars("episodes") as progress:
         bar = progress.add_task(f"evaluate {policy.task}", total=len(seeds))
         for batch in batches:
-            outcomes += run_episodes(policy.predict, policy.task, level, list(batch), policy.horizons, threads)
+            outcomes += run_episodes(
+                policy.predict, policy.task, level, list(batch), policy.horizons, threads, random_looks
+            )
             progress.advance(bar, len(batch))
     success = Success.of(outcomes, seeds)
     print(f"{checkpoint} on {policy.task} ({level}), training environment: {success}")
@@ -154,6 +165,7 @@ def _evaluate_images(
             **_settings(tasks.get(policy.task), device),
             "threads": threads,
             "action_horizon": policy.horizons["action"],
+            "random_looks": random_looks,
         },
     }
 
@@ -202,11 +214,17 @@ def _median(values: list[int]) -> float | None:
 
 
 def run_episodes(
-    predict: Predict, task: str, randomness: str, seeds: list[int], horizons: dict[str, int], threads: int
+    predict: Predict,
+    task: str,
+    randomness: str,
+    seeds: list[int],
+    horizons: dict[str, int],
+    threads: int,
+    random_looks: bool = False,
 ) -> list[bool]:
     """Run one episode for each seed, side by side; whether each succeeded."""
     env = AssemblyEnv(task, len(seeds), randomness, threads=threads)
-    agent = PolicyAgent(predict, env.task, horizons, seeds)
+    agent = PolicyAgent(predict, env.task, horizons, seeds, random_looks)
     observation, _ = env.reset(seed=list(seeds))
     succeeded, over = np.zeros(len(seeds), dtype=bool), np.zeros(len(seeds), dtype=bool)
     while not over.all():
@@ -222,10 +240,14 @@ def run_episodes(
 class PolicyAgent:
     """Acts as a policy says, chunk after chunk; frames are rendered only where a chunk is predicted."""
 
-    def __init__(self, predict: Predict, task: Task, horizons: dict[str, int], seeds: list[int]) -> None:
-        """Start episodes of ``seeds``, one for each environment that will be acted in."""
+    def __init__(
+        self, predict: Predict, task: Task, horizons: dict[str, int], seeds: list[int], random_looks: bool = False
+    ) -> None:
+        """Start episodes of ``seeds``, one for each environment to act in; plain, or with looks of their own."""
         self._predict = predict
         self._replay = Replay(task)
+        looks = self._replay.appearances
+        self._looks = [looks.draw(seed) if random_looks else looks.nominal for seed in seeds]
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         self._shape = (horizons["prediction"], spaces.ACTION_DIM)
         self._action_horizon = horizons["action"]
@@ -245,10 +267,8 @@ class PolicyAgent:
     def _predicted(
         self, env: AssemblyEnv, observation: Mapping[str, NDArray[Any]], live: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        state, parts = observation["robot_state"][live], observation["part_poses"][live]
-        width_m = state[:, spaces.STATE_GRIPPER_WIDTH.start]
-        views = [self._replay.render(camera, env.joint_positions()[live], width_m, parts) for camera in spaces.CAMERAS]
-        front, wrist = (torch.from_numpy(view) for view in views)
+        state = observation["robot_state"][live]
+        front, wrist = (torch.from_numpy(view) for view in self._views(env, observation, live))
         noise = torch.stack([torch.randn(self._shape, generator=self._generators[i]) for i in live])
         with torch.inference_mode():
             return (
@@ -256,6 +276,19 @@ class PolicyAgent:
                 .numpy()
                 .astype(np.float64)
             )
+
+    def _views(
+        self, env: AssemblyEnv, observation: Mapping[str, NDArray[Any]], live: NDArray[np.int64]
+    ) -> list[NDArray[np.uint8]]:
+        """What each camera sees of the environments ``live``, of each as it looks: ``(n, height, width, 3)``."""
+        joints_rad, parts = env.joint_positions(), observation["part_poses"]
+        width_m = observation["robot_state"][:, spaces.STATE_GRIPPER_WIDTH.start]
+        views: dict[str, list[NDArray[np.uint8]]] = {camera: [] for camera in spaces.CAMERAS}
+        for i in live.tolist():
+            self._replay.show(self._looks[i])
+            for camera, frames in views.items():
+                frames.append(self._replay.render_one(camera, joints_rad[i], float(width_m[i]), parts[i]))
+        return [np.stack(frames) for frames in views.values()]
 
     def close(self) -> None:
         """Free the renderer's GL context."""

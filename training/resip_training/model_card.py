@@ -196,7 +196,7 @@ def _evaluation(evaluation: dict[str, Any] | None) -> str:
 
 
 def ranges(numbers: list[int]) -> str:
-    """Write integers compactly: ``1-4, 9``; where they are scattered, ``645 of 2000001-2000899`` (manifests list all)."""
+    """Write integers compactly: ``1-4, 9``; scattered ones, which manifests list, ``645 of 2000001-2000899``."""
     groups: list[list[int]] = []
     for number in sorted(numbers):
         if groups and number == groups[-1][-1] + 1:
