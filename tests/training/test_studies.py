@@ -65,6 +65,11 @@ def test_the_papers_numbers_stand_beside_policies_of_the_same_kind_alone(files: 
     assert measured[2].label == "student on states, 100 rollouts of the teacher"
 
 
+def test_a_student_that_was_measured_under_random_looks_says_so(tmp_path: Path) -> None:
+    file = evaluated(tmp_path / "looks.json", 1, "image", "teacher", 100, settings={"random_looks": True})
+    assert read_measured([file])[0].label == "student on images, 100 rollouts of the teacher, under random looks"
+
+
 def test_the_papers_numbers_are_those_of_one_leg_at_low_randomness(tmp_path: Path) -> None:
     other = [
         evaluated(tmp_path / "a.json", 12, "image", "teacher", 100, randomness="med"),

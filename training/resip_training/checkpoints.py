@@ -183,7 +183,6 @@ def load_weights(folder: Path, module: nn.Module, weights: Mapping[str, Tensor],
     Raises:
       ResipError: they are of another module, or not finite.
     """
-    own = module.state_dict()
     different = of_other_shape(module, weights)
     if different:
         raise ResipError(
@@ -193,7 +192,7 @@ def load_weights(folder: Path, module: nn.Module, weights: Mapping[str, Tensor],
     broken = [name for name, value in weights.items() if not value.isfinite().all()]
     if broken:
         raise ResipError(f"the weights in {folder} are not all numbers: {broken[0]} diverged")
-    module.load_state_dict({name: weights[name] for name in own})
+    module.load_state_dict({name: weights[name] for name in module.state_dict()})
     module.eval().requires_grad_(False).to(device)
 
 

@@ -43,6 +43,8 @@ class Measured:
     """``image`` or ``state``."""
     n_episodes: int
     """That it was cloned from."""
+    random_looks: bool
+    """Whether each episode looked otherwise."""
 
     @property
     def label(self) -> str:
@@ -50,7 +52,8 @@ class Measured:
         if self.cloned_from is None:
             return "the teacher, on states"
         whose = "rollouts of the teacher" if self.cloned_from == "rollouts" else self.cloned_from
-        return f"student on {self.sees}s, {self.n_episodes} {whose}"
+        looks = ", under random looks" if self.random_looks else ""
+        return f"student on {self.sees}s, {self.n_episodes} {whose}{looks}"
 
     @property
     def paper_percent(self) -> int | None:
@@ -169,6 +172,7 @@ def _read_measured(path: Path) -> Measured:
         cloned_from,
         learned["observation"],
         data.get("n_demonstrations", 0),
+        figures["settings"].get("random_looks", False),  # older files are of the plain cell
     )
 
 
