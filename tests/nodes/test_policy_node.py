@@ -112,6 +112,14 @@ def test_it_says_nothing_before_it_is_started(policy_node, surroundings, model):
     assert surroundings.silent()
 
 
+def test_before_it_is_started_it_says_which_of_its_inputs_have_not_come(policy_node, surroundings, model):
+    surroundings.robot_is_there = False
+    policy_node(model)
+    surroundings.pass_time_until(phase="idle", missing="nothing has come from state yet")
+    surroundings.robot_is_there = True
+    surroundings.pass_time_until(phase="idle", missing="")
+
+
 def test_its_targets_have_the_exact_times_of_the_ticks(policy_node, surroundings, model):
     policy_node(model)
     surroundings.pass_time_until(phase="idle")

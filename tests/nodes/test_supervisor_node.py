@@ -22,6 +22,7 @@ class Graph(Surroundings):
         self.cameras = set(spaces.CAMERAS)
         self.limits = digest(Limits())
         self.policy = (runtime.OK, "idle")
+        self.policy_misses = ""
         self.armed = self.silent_once_armed = False
         self._infos = {c: self._publisher(CameraInfo, topics.camera_info(c)) for c in spaces.CAMERAS}
         self._statuses = {}
@@ -56,7 +57,7 @@ class Graph(Surroundings):
         if self.time_ns % TICK_NS:
             return
         self.tell(topics.ABOUT, "diff_ik_node", runtime.OK, "", version=resip.__version__, limits=self.limits)
-        self.tell(topics.POLICY_STATUS, "policy_node", *self.policy, phase=self.policy[1])
+        self.tell(topics.POLICY_STATUS, "policy_node", *self.policy, phase=self.policy[1], missing=self.policy_misses)
         self.tell(topics.IK_STATUS, "diff_ik_node", runtime.OK, "moving")
         robot = {"mode": "idle", "armed": self.armed, "gripper_connected": True, "reason": ""}
         self.tell(topics.ROBOT_STATUS, "franka_bridge_node", runtime.OK, "idle", **robot)
@@ -128,6 +129,17 @@ def test_all_that_is_wrong_is_named_instead_of_arming(graph):
     assert "front camera" not in refused.message
     assert topics.BRIDGE_ARM not in graph.asked
     assert not graph.permits
+
+
+def test_arming_waits_until_the_policy_itself_has_its_inputs(graph):
+    graph.policy_misses = "nothing has come from state yet"
+    answer = graph.ask(topics.ARM)
+    graph.pass_time(10)
+    assert not answer.done()
+    assert topics.BRIDGE_ARM not in graph.asked
+    graph.policy_misses = ""
+    graph.pass_until(answer.done, "the answer")
+    assert answer.result().success
 
 
 def test_permission_waits_for_a_state_that_came_after_the_bridge_has_armed(graph):

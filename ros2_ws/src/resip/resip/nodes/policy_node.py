@@ -8,7 +8,8 @@ target, and those downstream hold. An unsound action (see ``limits.check_action`
 policy until ``/policy/start`` is called again.
 
 Phases: ``idle``, ``waiting`` (for the first chunk), ``running``, ``holding`` (until a new chunk comes),
-``stopped`` (with a reason), ``finished`` (a replay at its end).
+``stopped`` (with a reason), ``finished`` (a replay at its end). In every phase the status says in ``missing`` which
+of the policy's own inputs it has not got.
 
 Several policies can take turns: all are loaded at once, and parameter ``chosen`` says which one the next start runs.
 """
@@ -230,6 +231,10 @@ class PolicyNode(runtime.ResipNode):
             raise ResipError(moment)
         return panda.ee_pose(moment.samples[STATE].position[: panda.DOF])
 
+    def _missing_input(self, now_s: float) -> str:
+        moment = self._inputs.newest(now_s)
+        return moment if isinstance(moment, str) else ""
+
     def _hold(self, reason: str) -> None:
         if self._phase != "holding":
             self.get_logger().warning(f"holding: {reason}")
@@ -256,6 +261,7 @@ class PolicyNode(runtime.ResipNode):
             "preprocess_ms": "" if self._inference is None else self._inference.preprocess_ms,
             "inference_ms": "" if self._inference is None else self._inference.inference_ms,
             "reason": self._reason,
+            "missing": self._missing_input(now_s),
             **self._model,
         }
         level = {"stopped": runtime.ERROR, "holding": runtime.WARN}.get(self._phase, runtime.OK)

@@ -170,6 +170,8 @@ class SupervisorNode(runtime.ResipNode):
         robot = self._statuses.get(topics.ROBOT_STATUS, {})
         if self._supervisor.permits:
             return found
+        if missing := self._statuses.get(topics.POLICY_STATUS, {}).get("missing"):  # others hear what it may not yet
+            found.append(f"policy: {missing}")
         if robot.get("mode") not in ("idle", "armed", "faulted"):
             found.append(f"robot: {robot.get('message', 'nothing has come yet')}")
         if robot.get("gripper_connected") != "true":
