@@ -82,6 +82,24 @@ def test_it_learns_on_and_is_exported(model: Path, others: DemoSet, first: Path,
     assert "begun with the weights of one_leg" in card
 
 
+@pytest.mark.parametrize("origin", ["run", "model"])
+def test_the_encoders_alone_are_taken_for_another_task(origin: str, first: Path, model: Path, tmp_path: Path) -> None:
+    """The one of another task has other parts and other limits, and begins with nothing else of that policy."""
+    writer = DemoWriter(tmp_path / "peg", replace(PROVENANCE, task="peg_hole", part_names=("peg", "hole", "obstacle")))
+    for seed in range(5):
+        episode = make_episode(seed, 16)
+        lifted = np.concatenate([episode.part_poses[:, :7], episode.part_poses], axis=1)
+        writer.append(replace(episode, part_poses=lifted))
+    peg = tmp_path / "peg"
+    encoders = {"run": first, "model": model}[origin]
+    train_images([peg], tmp_path / "run", budget=Budget(steps=1), config=STILL, encoder_weights=encoders)
+    before, (after, config) = load_policy_of(first)[0], load_policy_of(tmp_path / "run")
+    for name, weight in before.encoder.state_dict().items():
+        torch.testing.assert_close(after.encoder.state_dict()[name], weight, atol=1e-6, rtol=0)
+    assert not torch.allclose(before.denoiser.output[-1].weight, after.denoiser.output[-1].weight)
+    assert config["encoder_weights"]["name"] == encoders.name
+
+
 def test_demonstrations_of_a_real_cell_train_a_policy_on_that_predicts_parts(model: Path, tmp_path: Path) -> None:
     """Nobody knows where the parts are; what the policy has learned of them stays in it."""
     real = write_real_demos(tmp_path / "real", n_episodes=5, n_steps=8)
@@ -105,6 +123,9 @@ def test_what_nothing_can_begin_with_is_named(first: Path, model: Path, demos: D
         train_images([demos.path], out, config=SMALL, begin_with=tmp_path / "nowhere")
     with pytest.raises(ResipError, match="either a policy to begin with, or weights for encoders"):
         train_images([demos.path], out, config=SMALL, begin_with=first, encoder_weights=tmp_path / "r3m.pt")
+    larger = replace(SMALL, policy=replace(SMALL.policy, feature_dim=96))
+    with pytest.raises(ResipError, match="has other encoders than these settings"):
+        train_images([demos.path], out, config=larger, encoder_weights=first)
     older = json.loads((shutil.copytree(model, tmp_path / "older") / MANIFEST_FILE).read_text())
     del older["training"][PART_POSE_LIMITS]
     (tmp_path / "older" / MANIFEST_FILE).write_text(json.dumps(older))

@@ -236,7 +236,7 @@ def test_statistics_of_batch_norms_reach_the_weights_that_act(demos: DemoSet) ->
 def test_weights_where_they_have_no_place_are_refused(demos: DemoSet, tmp_path: Path) -> None:
     compact = replace(TINY, policy=small("compact", "mlp"))
     config, _ = preset("compact")
-    with pytest.raises(ResipError, match="no weights for the compact encoder"):
+    with pytest.raises(ResipError, match="the compact encoder learns"):
         rates_and_weights(demos, replace(config, batch_size=16, policy=compact.policy), tmp_path / "any.pt")
     with pytest.raises(ResipError, match="at random cannot stay frozen"):
         rates_and_weights(demos, replace(TINY, freeze_encoder=True))

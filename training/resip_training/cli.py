@@ -550,9 +550,10 @@ class TrainDistill:
     norm: Literal["batch", "group"] = "batch"
     """Of the paper preset's ResNets."""
     encoder_weights: Path | None = None
-    """What these begin with: ImageNet's or R3M's weights for ResNet-18, a .safetensors or torch file."""
+    """What the encoders begin with: ImageNet's or R3M's weights for ResNet-18 (a .safetensors or torch file), or the
+    run or model folder, also of another task, whose encoders are taken."""
     freeze_encoder: bool = False
-    """Leave those as they are."""
+    """Leave the ResNets as they are."""
     begin_with: Path | None = None
     """A run, or a model folder such as models/one_leg, whose policy is trained on; the network is then its own."""
     real_share: float | None = None

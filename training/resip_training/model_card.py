@@ -79,15 +79,15 @@ def render_card(manifest: dict[str, Any]) -> str:
         minutes=result.get("minutes", 0),
         threads=result.get("threads", 1),
         seed=settings["seed"],
-        begun=_begun(training.get("begun_with")),
+        begun=_begun("weights", training.get("begun_with")) + _begun("encoders", training.get("encoder_weights")),
         position_error="an unknown distance" if error is None else f"{error:.1f} mm",
         evaluation=_evaluation(manifest["evaluation"]),
     )
 
 
-def _begun(origin: dict[str, str] | None) -> str:
-    """What the training began with, where that was a policy."""
-    return "" if origin is None else f", begun with the weights of {origin['name']} (`{origin['sha256'][:16]}`)"
+def _begun(what: str, origin: dict[str, str] | None) -> str:
+    """What the training began with, where that was not chance."""
+    return "" if origin is None else f", begun with the {what} of {origin['name']} (`{origin['sha256'][:16]}`)"
 
 
 def _sets(data: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,17 +13,18 @@ from resip import spaces
 from resip.errors import ResipError
 from resip.policy.artefact import file_sha256
 from rich.progress import Progress
+from torch import Tensor
 
 from resip_training import distributed
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data
 from resip_training.algorithms.state_bc import StateBCConfig, StateBCTrainer, load_state_data
-from resip_training.checkpoints import check_contract, load_weights, torch_device
+from resip_training.checkpoints import check_contract, load_weights, of_other_shape, torch_device
 from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet
 from resip_training.models import presets
-from resip_training.models.diffusion_policy import DiffusionPolicy, PolicyConfig
+from resip_training.models.diffusion_policy import DiffusionPolicy, ObservationEncoder, PolicyConfig
 from resip_training.origin import load_origin
-from resip_training.runs import Budget, describe, read_config, read_weights, run
+from resip_training.runs import Budget, describe, read_config, read_weights, run, with_prefix
 
 
 def train_images(
@@ -48,7 +49,8 @@ def train_images(
       threads: threads that torch computes with.
       device: where the policy learns.
       config: settings.
-      encoder_weights: file that the ResNets begin with, see `models.resnet.load_weights`.
+      encoder_weights: what the encoders begin with: a file for the ResNets, see `models.resnet.load_weights`, or the
+        run on images or the shipped model, of whatever task, whose encoders are taken.
       begin_with: a run on images, or a shipped model, whose policy is trained on: its network, weights and
         normalisation are taken.
 
@@ -66,6 +68,7 @@ def train_images(
         if encoder_weights is not None:
             raise ResipError(f"{begin_with} has encoders: give either a policy to begin with, or weights for encoders")
         config = replace(config, policy=origin.policy)
+    encoders, described = _encoders(encoder_weights, config.policy)
     mixture = Mixture(sim, real)
     data = load_training_data(mixture, config)
 
@@ -77,7 +80,7 @@ def train_images(
         trainer = BCTrainer(
             config,
             data,
-            encoder_weights=encoder_weights,
+            encoder_weights=encoders,
             begin_with=origin.weights if origin else None,
             device=device,
             on_progress=advance,
@@ -95,7 +98,7 @@ def train_images(
         asdict(config),
         spaces.contract("image"),
         data=mixture.described(),
-        encoder_weights=_described(encoder_weights),
+        encoder_weights=described,
         **({} if origin is None else {"begun_with": origin.described()}),
     )
     return run(out, description, make_trainer, budget or Budget())
@@ -167,9 +170,22 @@ def _tell_left_out(progress: Progress, n_failures: int) -> None:
         progress.console.print(f"{n_failures} episodes that failed are left out: only successes are cloned")
 
 
-def _described(weights: Path | None) -> dict[str, str] | None:
+def _encoders(
+    weights: Path | None, policy: PolicyConfig
+) -> tuple[Path | dict[str, Tensor] | None, dict[str, str] | None]:
+    """What encoders begin with, and what the run says of it."""
     if weights is None:
-        return None
+        return None, None
+    if weights.is_dir():
+        origin = load_origin(weights)
+        encoders = with_prefix(origin.weights, "encoder.")
+        different = of_other_shape(ObservationEncoder(policy), encoders)
+        if different:
+            raise ResipError(
+                f"{weights} has other encoders than these settings ({different[0]} and {len(different) - 1} more "
+                "differ): it was trained with another preset; choose that one"
+            )
+        return encoders, origin.described()
     if not weights.is_file():
         raise ResipError(f"there are no encoder weights at {weights}")
-    return {"name": weights.name, "sha256": file_sha256(weights)}
+    return weights, {"name": weights.name, "sha256": file_sha256(weights)}

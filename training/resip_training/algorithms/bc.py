@@ -204,7 +204,8 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
     Args:
       config: settings.
       data: what to learn from.
-      encoder_weights: file that the ResNets begin with; None leaves them random.
+      encoder_weights: what the encoders begin with: a file for the ResNets, or another policy's encoders by name;
+        None leaves them random.
       begin_with: weights by name that the whole policy begins with, normalisation included.
       device: where the policy learns.
       on_progress: counts the frames that are read before training begins, of both cameras.
@@ -218,7 +219,7 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
         config: BCConfig,
         data: TrainingData,
         *,
-        encoder_weights: Path | None = None,
+        encoder_weights: Path | Mapping[str, Tensor] | None = None,
         begin_with: Mapping[str, Tensor] | None = None,
         device: str = "cpu",
         on_progress: Callable[[int], None] = lambda _: None,
@@ -480,18 +481,23 @@ def has_bfloat16(device: str) -> bool:
     return device != "cpu" or any(torch.cpu.get_capabilities().get(unit, False) for unit in units)
 
 
-def _prepare_encoders(policy: DiffusionPolicy, config: BCConfig, weights: Path | None, device: str) -> None:
-    """Begin with the weights in a file, rest what is to be frozen, and set the precision."""
+def _prepare_encoders(
+    policy: DiffusionPolicy, config: BCConfig, weights: Path | Mapping[str, Tensor] | None, device: str
+) -> None:
+    """Begin with the weights that there are, rest what is to be frozen, and set the precision."""
+    if isinstance(weights, Mapping):
+        policy.encoder.load_state_dict({name: weights[name] for name in policy.encoder.state_dict()})
     for encoder in policy.image_encoders:
         encoder.low_precision = config.precision == "bfloat16" and has_bfloat16(device)
         if isinstance(encoder, ResNetEncoder):
-            if weights is not None:
+            if isinstance(weights, Path):
                 load_weights(encoder.trunk, weights)
             if config.freeze_encoder:
                 encoder.trunk.requires_grad_(False).eval()
-        elif weights is not None or config.freeze_encoder:
+        elif isinstance(weights, Path) or config.freeze_encoder:
             raise ResipError(
-                "there are no weights for the compact encoder, which learns: they are for the paper's preset"
+                "the compact encoder learns, and begins at random or with another policy's, such as models/one_leg: "
+                "files of weights and frozen encoders are for the paper's preset"
             )
     if config.freeze_encoder and weights is None:
         raise ResipError("an encoder that begins at random cannot stay frozen: give it --encoder-weights")
