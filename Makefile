@@ -2,6 +2,8 @@
 # make demo    one trial of one_leg on the simulated cell with the shipped policy, and its report
 # make test    everything that must hold before a commit lands: lint, types, tests
 # make one-leg-policy   roll the teacher out, render, distil and export models/one_leg again (three hours on two cores, 24 GB)
+# make varied-looks-policy   one_leg's policy for cells of any look: the same rollouts, rendered with another look each time (two hours)
+# make peg-hole-policy  the same for peg_hole, as its cell looks (two hours)
 # make results          measure again what docs/results.md reports (an hour, on an otherwise idle machine)
 # make row/TASK/LEVEL/POLICY[/ALGORITHM]   train and measure one row of the learned policies in docs/results.md
 # make ablation/TASK/LEVEL/POLICY/ALGORITHM      the same row with one setting of the residual changed at a time
@@ -23,7 +25,7 @@ BIN := $(VENV)/bin
 # DDS stays on this machine
 export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
 
-.PHONY: setup demo test-packages test lint format clean one-leg-policy results study/coverage sheets validate-sim soak-sim soak faults bench-gpu
+.PHONY: setup demo test-packages test lint format clean one-leg-policy varied-looks-policy peg-hole-policy results study/coverage sheets validate-sim soak-sim soak faults bench-gpu
 
 setup:
 	@scripts/setup.sh $(VENV)
@@ -67,6 +69,23 @@ one-leg-policy: setup
 	$(BIN)/resip train distill --sim data/rendered/one_leg-low-900-disturbed data/rendered/one_leg-low-clone-700-disturbed \
 		--begin-with runs/one_leg-low-rgb-calm --out runs/one_leg-low-rgb --minutes 50 --threads 2 --memory-gb 16.5
 	$(BIN)/resip export runs/one_leg-low-rgb --dataset data/rendered/one_leg-low-900-disturbed --out models/one_leg
+
+varied-looks-policy: setup
+	$(BIN)/resip rollout models/one_leg_teacher --episodes 900 --disturb-m 0.003 --out data/rollouts/one_leg-low-900-disturbed
+	$(BIN)/resip render data/rollouts/one_leg-low-900-disturbed --every frame --stride 8 \
+		--out data/rendered/one_leg-low-900-disturbed-varied-looks
+	$(BIN)/resip train distill --sim data/rendered/one_leg-low-900-disturbed-varied-looks --begin-with models/one_leg \
+		--out runs/one_leg-low-rgb-varied-looks --minutes 50 --threads 1 --memory-gb 9
+	$(BIN)/resip export runs/one_leg-low-rgb-varied-looks --dataset data/rendered/one_leg-low-900-disturbed-varied-looks \
+		--out models/one_leg_varied_looks
+
+peg-hole-policy: setup
+	$(BIN)/resip rollout models/peg_hole_teacher --episodes 900 --disturb-m 0.0015 --out data/rollouts/peg_hole-low-900-disturbed
+	$(BIN)/resip render data/rollouts/peg_hole-low-900-disturbed --every never --stride 2 \
+		--out data/rendered/peg_hole-low-900-disturbed
+	$(BIN)/resip train distill --sim data/rendered/peg_hole-low-900-disturbed --encoder-weights models/one_leg \
+		--out runs/peg_hole-low-rgb --minutes 50 --threads 1 --memory-gb 9
+	$(BIN)/resip export runs/peg_hole-low-rgb --dataset data/rendered/peg_hole-low-900-disturbed --out models/peg_hole
 
 results: export ROS_DOMAIN_ID ?= 77
 results: setup

@@ -98,6 +98,8 @@ def test_the_encoders_alone_are_taken_for_another_task(origin: str, first: Path,
         torch.testing.assert_close(after.encoder.state_dict()[name], weight, atol=1e-6, rtol=0)
     assert not torch.allclose(before.denoiser.output[-1].weight, after.denoiser.output[-1].weight)
     assert config["encoder_weights"]["name"] == encoders.name
+    card = (export_policy(tmp_path / "run", peg, tmp_path / "model") / "README.md").read_text()
+    assert f"begun with the encoders of {encoders.name}" in card
 
 
 def test_demonstrations_of_a_real_cell_train_a_policy_on_that_predicts_parts(model: Path, tmp_path: Path) -> None:

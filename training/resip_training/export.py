@@ -254,6 +254,7 @@ def _manifest(
         "training": {
             "algorithm": config["algorithm"],
             "begun_with": config.get("begun_with"),
+            "encoder_weights": config.get("encoder_weights"),
             "settings": config["settings"],
             "result": metrics,
             **part_pose_limits(policy),
