@@ -233,15 +233,17 @@ def test_statistics_of_batch_norms_reach_the_weights_that_act(demos: DemoSet) ->
     assert torch.equal(averaged["bn1.running_mean"], learned["bn1.running_mean"])
 
 
-def test_weights_where_they_have_no_place_are_refused(demos: DemoSet, tmp_path: Path) -> None:
-    compact = replace(TINY, policy=small("compact", "mlp"))
-    config, _ = preset("compact")
-    with pytest.raises(ResipError, match="the compact encoder learns"):
-        rates_and_weights(demos, replace(config, batch_size=16, policy=compact.policy), tmp_path / "any.pt")
-    with pytest.raises(ResipError, match="at random cannot stay frozen"):
-        rates_and_weights(demos, replace(TINY, freeze_encoder=True))
-    with pytest.raises(ResipError, match="no encoder weights at"):
-        train_images([demos.path], tmp_path / "run", config=TINY, encoder_weights=tmp_path / "absent.pt")
+def test_weights_where_they_have_no_place_are_refused_and_leave_no_run(demos: DemoSet, tmp_path: Path) -> None:
     save_file({"conv1.weight": torch.zeros(64, 3, 3, 3)}, tmp_path / "other.safetensors")
-    with pytest.raises(ResipError, match=r"conv1.weight has shape \(64, 3, 3, 3\), not \(64, 3, 7, 7\)"):
-        rates_and_weights(demos, TINY, tmp_path / "other.safetensors")
+    compact = replace(TINY, policy=small("compact", "mlp"))
+    refusals: list[tuple[str, BCConfig, str | None]] = [
+        ("the compact encoder learns", compact, "other.safetensors"),
+        ("at random cannot stay frozen", replace(TINY, freeze_encoder=True), None),
+        ("no encoder weights at", TINY, "absent.pt"),
+        (r"conv1.weight has shape \(64, 3, 3, 3\), not \(64, 3, 7, 7\)", TINY, "other.safetensors"),
+    ]
+    for reason, config, file in refusals:
+        weights = None if file is None else tmp_path / file
+        with pytest.raises(ResipError, match=reason):
+            train_images([demos.path], tmp_path / "run", config=config, encoder_weights=weights)
+        assert not (tmp_path / "run").exists()

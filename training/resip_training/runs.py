@@ -16,7 +16,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -152,11 +152,28 @@ def run(
     with distributed.joined():
         if distributed.count() > 1 and not parallel:
             raise ResipError(f"{config['algorithm']} trains in one process: start it without a launcher")
+        is_new = distributed.is_first() and not (out / CONFIG_FILE).exists()
         if distributed.is_first():
             check_or_write_config(out, config)
         multiply_fast()
         with _held(out):
-            return _run(out, make_trainer, budget)
+            return _run(out, _leaving_nothing(out, make_trainer) if is_new else make_trainer, budget)
+
+
+def _leaving_nothing(out: Path, make_trainer: Callable[[Progress], Trainer]) -> Callable[[Progress], Trainer]:
+    """What makes a trainer; where it refuses, the folder of the run that never began is gone again."""
+
+    def make(progress: Progress) -> Trainer:
+        """Make the trainer."""
+        try:
+            return make_trainer(progress)
+        except ResipError:
+            (out / CONFIG_FILE).unlink()
+            with suppress(OSError):  # there is something else in it
+                out.rmdir()
+            raise
+
+    return make
 
 
 @contextmanager
