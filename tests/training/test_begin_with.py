@@ -13,11 +13,12 @@ import torch
 from fake_demos import PROVENANCE, make_episode, write_demos, write_real_demos
 from resip import spaces
 from resip.errors import ResipError
-from resip.policy.artefact import MANIFEST_FILE
+from resip.policy.artefact import MANIFEST_FILE, read_manifest
+from resip_training.checkpoints import of_other_shape
 from resip_training.cli import TrainDistill
 from resip_training.data.store import DemoSet, DemoWriter
 from resip_training.export import export_policy
-from resip_training.models.diffusion_policy import DiffusionPolicy, views
+from resip_training.models.diffusion_policy import WRIST_VIEWS, DiffusionPolicy, views
 from resip_training.origin import PART_POSE_LIMITS
 from resip_training.runs import CONFIG_FILE, Budget
 from resip_training.train import load_policy_of, train_images
@@ -100,6 +101,33 @@ def test_the_encoders_alone_are_taken_for_another_task(origin: str, first: Path,
     assert config["encoder_weights"]["name"] == encoders.name
     card = (export_policy(tmp_path / "run", peg, tmp_path / "model") / "README.md").read_text()
     assert f"begun with the encoders of {encoders.name}" in card
+
+
+def test_encoders_of_another_view_are_taken_but_for_the_layer_that_it_gives_another_size(
+    first: Path, demos: DemoSet, tmp_path: Path
+) -> None:
+    closer = replace(STILL, policy=replace(STILL.policy, wrist=WRIST_VIEWS["centre"]))
+    train_images([demos.path], tmp_path / "run", budget=Budget(steps=1), config=closer, encoder_weights=first)
+    before, after = (load_policy_of(run)[0].encoder.state_dict() for run in (first, tmp_path / "run"))
+    assert of_other_shape(load_policy_of(tmp_path / "run")[0].encoder, before) == ["wrist.head.0.weight"]
+    for name in before.keys() - {"wrist.head.0.weight"}:
+        torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
+
+
+def test_a_policy_that_is_trained_on_may_execute_fewer_actions_of_a_chunk(
+    model: Path, demos: DemoSet, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    TrainDistill(run, sim=(demos.path,), steps=1, threads=1, begin_with=model, action_horizon=2).run()
+    out = export_policy(run, demos.path, tmp_path / "model")
+    assert read_manifest(out)["horizons"]["action"] == 2
+    assert "2 of them are executed before the next prediction" in (out / "README.md").read_text()
+    too_many = TrainDistill(tmp_path / "none", sim=(demos.path,), steps=1, begin_with=model, action_horizon=99)
+    with pytest.raises(ResipError, match="an action horizon of 99 does not fit chunks of"):
+        too_many.run()
+    with pytest.raises(ResipError, match="has a network: --denoiser and --wrist-view are for a new one"):
+        replace(too_many, action_horizon=None, wrist_view="centre").run()
+    assert not (tmp_path / "none").exists()
 
 
 def test_demonstrations_of_a_real_cell_train_a_policy_on_that_predicts_parts(model: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from fake_demos import write_demos
 from resip.errors import ResipError, UnknownNameError
 from resip.policy.artefact import load_policy
 from resip_training.algorithms.bc import BCConfig, BCTrainer, load_training_data, preset
-from resip_training.data.images import PaperAugmentConfig
+from resip_training.data.images import AugmentConfig, PaperAugmentConfig
 from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet
 from resip_training.export import ExportedPolicy, export_policy
@@ -143,6 +143,17 @@ def test_the_papers_preset_is_tables_10_to_12() -> None:
     assert preset("compact")[1] is None
     with pytest.raises(UnknownNameError, match="huge"):
         preset("huge")
+
+
+def test_a_compact_policy_may_see_the_centre_of_the_wrist_image_at_full_resolution() -> None:
+    config, _ = preset("compact", wrist_view="centre", shift_px=0)
+    assert isinstance(config.policy.wrist, ViewConfig)
+    assert (config.policy.wrist.reduction, config.policy.front) == (1, PolicyConfig().front)
+    assert config.front_augment == config.wrist_augment == AugmentConfig(shift_px=0)
+    assert PolicyConfig.from_json(json.loads(json.dumps(asdict(config.policy)))) == config.policy
+    for settings in ({"wrist_view": "centre"}, {"shift_px": 0}):
+        with pytest.raises(ResipError, match="paper preset has views and shifts of its own"):
+            preset("paper", **settings)
 
 
 @pytest.mark.parametrize(("backbone", "denoiser"), [("transformer", 9.04e6), ("unet", 66e6)])

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from resip import cli
 from resip.cli import AtLeast, Count
+from resip.errors import ResipError
 from resip.policy.synchroniser import MAX_AGE_S, MAX_SKEW_S
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, subcommand
 
@@ -549,6 +550,12 @@ class TrainDistill:
     """Instead of the preset's: mlp (compact), transformer (paper)."""
     norm: Literal["batch", "group"] = "batch"
     """Of the paper preset's ResNets."""
+    wrist_view: Literal["whole", "centre"] | None = None
+    """Of the compact preset: the whole wrist image at half resolution, or its centre at full, for small parts."""
+    shift_px: Natural | None = None
+    """How far the compact preset's training images are shifted, by default 1; 0 where the cameras never move."""
+    action_horizon: Count | None = None
+    """Actions of a chunk that are executed before the next is asked for; by default 8."""
     encoder_weights: Path | None = None
     """What the encoders begin with: ImageNet's or R3M's weights for ResNet-18 (a .safetensors or torch file), or the
     run or model folder, also of another task, whose encoders are taken."""
@@ -581,7 +588,9 @@ class TrainDistill:
         from resip_training.runs import Budget
         from resip_training.train import train_images
 
-        config, updates = preset(self.preset, self.denoiser, self.norm)
+        if self.begin_with is not None and (self.denoiser, self.wrist_view) != (None, None):
+            raise ResipError(f"{self.begin_with} has a network: --denoiser and --wrist-view are for a new one")
+        config, updates = preset(self.preset, self.denoiser, self.norm, self.wrist_view, self.shift_px)
         config = replace(
             config,
             freeze_encoder=self.freeze_encoder,
@@ -600,6 +609,7 @@ class TrainDistill:
             config=config,
             encoder_weights=self.encoder_weights,
             begin_with=self.begin_with,
+            action_horizon=self.action_horizon,
         )
         _write_json(figures, self.json)
 
@@ -722,8 +732,6 @@ class Export:
 
     def run(self) -> None:
         """Write the model."""
-        from resip.errors import ResipError
-
         from resip_training.checkpoints import is_state_run
         from resip_training.export import export_policy
         from resip_training.export_teacher import export_teacher

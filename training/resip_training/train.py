@@ -22,7 +22,12 @@ from resip_training.checkpoints import check_contract, load_weights, of_other_sh
 from resip_training.data.mixture import Mixture
 from resip_training.data.store import DemoSet
 from resip_training.models import presets
-from resip_training.models.diffusion_policy import DiffusionPolicy, ObservationEncoder, PolicyConfig
+from resip_training.models.diffusion_policy import (
+    SIZED_BY_THE_VIEW,
+    DiffusionPolicy,
+    ObservationEncoder,
+    PolicyConfig,
+)
 from resip_training.origin import load_origin
 from resip_training.runs import Budget, describe, read_config, read_weights, run, with_prefix
 
@@ -38,6 +43,7 @@ def train_images(
     config: BCConfig | None = None,
     encoder_weights: Path | None = None,
     begin_with: Path | None = None,
+    action_horizon: int | None = None,
 ) -> dict[str, Any]:
     """Clone demonstrations into a diffusion policy on images, or go on with an interrupted run.
 
@@ -53,6 +59,7 @@ def train_images(
         run on images or the shipped model, of whatever task, whose encoders are taken.
       begin_with: a run on images, or a shipped model, whose policy is trained on: its network, weights and
         normalisation are taken.
+      action_horizon: actions of a chunk that are executed, if not as many as the settings or that policy say.
 
     Returns:
       The figures of the run: steps, minutes, validation errors.
@@ -68,6 +75,9 @@ def train_images(
         if encoder_weights is not None:
             raise ResipError(f"{begin_with} has encoders: give either a policy to begin with, or weights for encoders")
         config = replace(config, policy=origin.policy)
+    if action_horizon is not None:
+        presets.check_horizons(action_horizon, config.policy.prediction_horizon)
+        config = replace(config, policy=replace(config.policy, action_horizon=action_horizon))
     encoders, described = _encoders(encoder_weights, config.policy)
     mixture = Mixture(sim, real)
     data = load_training_data(mixture, config)
@@ -180,12 +190,12 @@ def _encoders(
         origin = load_origin(weights)
         encoders = with_prefix(origin.weights, "encoder.")
         different = of_other_shape(ObservationEncoder(policy), encoders)
-        if different:
+        if set(different) - SIZED_BY_THE_VIEW:
             raise ResipError(
                 f"{weights} has other encoders than these settings ({different[0]} and {len(different) - 1} more "
                 "differ): it was trained with another preset; choose that one"
             )
-        return encoders, origin.described()
+        return {name: value for name, value in encoders.items() if name not in different}, origin.described()
     if not weights.is_file():
         raise ResipError(f"there are no encoder weights at {weights}")
     return weights, {"name": weights.name, "sha256": file_sha256(weights)}

@@ -32,7 +32,15 @@ from resip_training.data.images import AugmentConfig, PaperAugmentConfig, augmen
 from resip_training.data.mixture import Domain, Mixture
 from resip_training.data.windows import chunk_rows, last_rows
 from resip_training.models.backbones import Backbone
-from resip_training.models.diffusion_policy import PAPER, DiffusionPolicy, PolicyConfig, part_poses_dim, views
+from resip_training.models.diffusion_policy import (
+    PAPER,
+    WRIST_VIEWS,
+    DiffusionPolicy,
+    PolicyConfig,
+    WristView,
+    part_poses_dim,
+    views,
+)
 from resip_training.models.resnet import Norm, ResNetEncoder, load_weights
 from resip_training.runs import Figures
 
@@ -118,21 +126,38 @@ _PAPER: Final = BCConfig(
 _SIZES: Final[Mapping[str, BCConfig]] = {"compact": BCConfig(), "paper": _PAPER}
 
 
-def preset(size: str, backbone: Backbone | None = None, norm: Norm = "batch") -> tuple[BCConfig, int | None]:
+def preset(
+    size: str,
+    backbone: Backbone | None = None,
+    norm: Norm = "batch",
+    wrist_view: WristView | None = None,
+    shift_px: int | None = None,
+) -> tuple[BCConfig, int | None]:
     """Settings in a size, ``compact`` or ``paper`` (Tables 10 to 12), and how many updates where that is given.
 
     Args:
       size: of the two.
       backbone: the denoiser, where it is not the preset's; the U-Net of the paper is that of Table 4.
       norm: of ResNets.
+      wrist_view: what the compact policy sees of the wrist image, if not the whole.
+      shift_px: how far its training images are shifted, if not as by default.
 
     Raises:
       UnknownNameError: no such size.
+      ResipError: a view or a shift for the paper's policy, which has its own.
     """
     check_name("preset", size, _SIZES)
     config = _SIZES[size]
     policy = replace(config.policy, backbone=backbone or config.policy.backbone, norm=norm)
-    return replace(config, policy=policy), _PAPER_UPDATES if size == "paper" else None
+    config = replace(config, policy=policy)
+    if size != "compact" and (wrist_view, shift_px) != (None, None):
+        raise ResipError(f"the {size} preset has views and shifts of its own: give neither with it")
+    if wrist_view is not None:
+        config = replace(config, policy=replace(policy, wrist=WRIST_VIEWS[wrist_view]))
+    if shift_px is not None:
+        shifted = AugmentConfig(shift_px=shift_px)
+        config = replace(config, front_augment=shifted, wrist_augment=shifted)
+    return config, _PAPER_UPDATES if size == "paper" else None
 
 
 @dataclass(frozen=True)
@@ -205,7 +230,7 @@ class BCTrainer(CloningTrainer[DiffusionPolicy]):
       config: settings.
       data: what to learn from.
       encoder_weights: what the encoders begin with: a file for the ResNets, or another policy's encoders by name;
-        None leaves them random.
+        what they lack stays random, and None leaves all so.
       begin_with: weights by name that the whole policy begins with, normalisation included.
       device: where the policy learns.
       on_progress: counts the frames that are read before training begins, of both cameras.
@@ -486,7 +511,8 @@ def _prepare_encoders(
 ) -> None:
     """Begin with the weights that there are, rest what is to be frozen, and set the precision."""
     if isinstance(weights, Mapping):
-        policy.encoder.load_state_dict({name: weights[name] for name in policy.encoder.state_dict()})
+        own = policy.encoder.state_dict()
+        policy.encoder.load_state_dict({name: weights.get(name, value) for name, value in own.items()})
     for encoder in policy.image_encoders:
         encoder.low_precision = config.precision == "bfloat16" and has_bfloat16(device)
         if isinstance(encoder, ResNetEncoder):

@@ -23,6 +23,13 @@ from resip_training.models.unet import PAPER_UNET
 _STATE_LIMIT: Final = 3.0  # normalised proprioception is clamped here, as in the reference implementation
 
 Encoder = Literal["compact", "resnet18"]
+WristView = Literal["whole", "centre"]
+
+#: The whole wrist image at half resolution, or what lies between and before the fingers, at full resolution.
+WRIST_VIEWS: Final[Mapping[WristView, ViewConfig]] = {
+    "whole": ViewConfig(top=0, left=0, height=240, width=320, reduction=2),
+    "centre": ViewConfig(top=44, left=64, height=136, width=192),
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class PolicyConfig(DenoiserConfig):
 
     Attributes:
       front: what is seen of the front image: the workspace at full resolution, where insertion is judged.
-      wrist: what is seen of the wrist image: all of it, at half resolution.
+      wrist: what is seen of the wrist image, one of `WRIST_VIEWS`.
       encoder: of each camera, ``compact`` (see `ImageEncoder`) or ``resnet18``.
       norm: of the ResNet.
       feature_dim: features per camera.
@@ -45,9 +52,7 @@ class PolicyConfig(DenoiserConfig):
     front: ViewConfig | ResizedViewConfig = field(
         default_factory=lambda: ViewConfig(top=80, left=32, height=136, width=264)
     )
-    wrist: ViewConfig | ResizedViewConfig = field(
-        default_factory=lambda: ViewConfig(top=0, left=0, height=240, width=320, reduction=2)
-    )
+    wrist: ViewConfig | ResizedViewConfig = field(default_factory=lambda: WRIST_VIEWS["whole"])
     encoder: Encoder = "compact"
     norm: Norm = "batch"
     feature_dim: int = 128
@@ -83,6 +88,9 @@ PAPER: Final = PolicyConfig(
     unet=PAPER_UNET,
     prediction_type="epsilon",
 )
+
+#: What of the compact encoders another view changes the shape of; whoever takes over the rest learns these anew.
+SIZED_BY_THE_VIEW: Final = frozenset(f"{camera}.head.0.weight" for camera in spaces.CAMERAS)
 
 
 def part_poses_dim(weights: Mapping[str, Tensor]) -> int:

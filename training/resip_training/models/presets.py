@@ -121,12 +121,19 @@ def build(config: BaseConfig, inputs: Inputs) -> BasePolicy:
     Raises:
       ResipError: settings that do not fit together.
     """
-    if not 0 < config.action_horizon <= config.prediction_horizon:
-        raise ResipError(
-            f"an action horizon of {config.action_horizon} does not fit chunks of {config.prediction_horizon} actions"
-        )
+    check_horizons(config.action_horizon, config.prediction_horizon)
     policy_class: Any = next(policy for config_class, policy in _CLASSES.values() if type(config) is config_class)
     return policy_class(config, inputs)
+
+
+def check_horizons(action_horizon: int, prediction_horizon: int) -> None:
+    """Reject more executed actions (T_a) than a chunk has (T_p), and none.
+
+    Raises:
+      ResipError: with both numbers.
+    """
+    if not 0 < action_horizon <= prediction_horizon:
+        raise ResipError(f"an action horizon of {action_horizon} does not fit chunks of {prediction_horizon} actions")
 
 
 def _restored(config_class: type[T], values: dict[str, Any]) -> T:
