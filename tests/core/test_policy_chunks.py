@@ -188,6 +188,19 @@ def test_a_chunk_that_comes_during_a_blend_goes_on_from_the_blended_command() ->
     np.testing.assert_allclose(command, blended(blend[1:2], third.actions[:1], 3)[0])
 
 
+def test_a_blend_has_ended_when_the_next_chunk_is_asked_for() -> None:
+    """A policy that predicts after every second action would else never be obeyed, but in part."""
+    rng = np.random.default_rng(3)
+    old, new = (Chunk(t, random_actions(rng, 32)) for t in (0.0, 0.2))
+    executor = ChunkExecutor(execute_steps=2, blend_steps=3)
+    executor.add(old)
+    executor.action_at(0.1)
+    executor.add(new)
+    np.testing.assert_allclose(commanded(executor, 0.2), blended(old.actions[2:3], new.actions[:1], 1)[0])
+    np.testing.assert_array_equal(commanded(executor, 0.3), new.actions[1])
+    assert executor.wants_chunk(0.4)
+
+
 def test_a_rotation_that_is_none_is_left_for_the_limits_to_find() -> None:
     rng = np.random.default_rng(2)
     old, new = random_actions(rng, 2), random_actions(rng, 2)

@@ -2,10 +2,10 @@
 
 Inference runs in a worker thread on the newest observation whose images and state belong together; the next
 chunk is asked for while the present one still has actions. Actions are executed by their time stamp, so one
-that comes late is skipped; the command goes over to a new chunk within ``blend_steps`` ticks. Every chunk is
-published as a plan, stamped with its observation's time. Nothing to execute is a hold: the node publishes no
-target, and those downstream hold. An unsound action (see ``limits.check_action``) or an unsound input stops the
-policy until ``/policy/start`` is called again.
+that comes late is skipped; the command goes over to a new chunk within ``blend_steps`` ticks, and before the
+next is due. Every chunk is published as a plan, stamped with its observation's time. Nothing to execute is a
+hold: the node publishes no target, and those downstream hold. An unsound action (see ``limits.check_action``)
+or an unsound input stops the policy until ``/policy/start`` is called again.
 
 Phases: ``idle``, ``waiting`` (for the first chunk), ``running``, ``holding`` (until a new chunk comes),
 ``stopped`` (with a reason), ``finished`` (a replay at its end). In every phase the status says in ``missing`` which

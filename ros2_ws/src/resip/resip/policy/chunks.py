@@ -58,14 +58,15 @@ class ChunkExecutor:
     Args:
       execute_steps: actions after which a newer chunk is asked for (the paper's T_a); the chunk's
         further actions bridge the time that its successor takes to compute.
-      blend_steps: actions over which the command goes over to a newer chunk; 0 to go over at once.
+      blend_steps: actions over which the command goes over to a newer chunk; 0 to go over at once. At most one less
+        than ``execute_steps``: else the next chunk would come before this one has had its way.
       period_s: time between two actions.
     """
 
     def __init__(self, execute_steps: int = 8, blend_steps: int = 0, period_s: float = spaces.CONTROL_PERIOD_S) -> None:
         if execute_steps < 1 or blend_steps < 0 or period_s <= 0:
             raise ValueError("execute_steps must be at least 1, blend_steps not negative and period_s positive")
-        self._execute_steps, self._blend_steps = execute_steps, blend_steps
+        self._execute_steps, self._blend_steps = execute_steps, min(blend_steps, execute_steps - 1)
         self._period_s = period_s
         self._chunks: list[Chunk] = []  # by rising observation time
         self._present: Chunk | None = None  # what was executed last
