@@ -79,7 +79,7 @@ varied-looks-policy: setup
 	$(BIN)/resip export runs/one_leg-low-rgb-varied-looks --dataset data/rendered/one_leg-low-900-disturbed-varied-looks \
 		--out models/one_leg_varied_looks
 
-# the second time with larger pushes too, images that are not shifted, and a chunk after every second action
+# the second time with larger pushes too, images that are not shifted, and a chunk after every action
 peg-hole-policy: setup
 	$(BIN)/resip rollout models/peg_hole_teacher --episodes 900 --disturb-m 0.0015 --out data/rollouts/peg_hole-low-900-disturbed
 	$(BIN)/resip rollout models/peg_hole_teacher --episodes 900 --seed 2003001 --disturb-m 0.003 \
@@ -91,7 +91,7 @@ peg-hole-policy: setup
 	$(BIN)/resip train distill --sim data/rendered/peg_hole-low-900-disturbed --encoder-weights models/one_leg \
 		--out runs/peg_hole-low-rgb-first --minutes 50 --threads 1 --memory-gb 9
 	$(BIN)/resip train distill --sim data/rendered/peg_hole-low-900-disturbed data/rendered/peg_hole-low-900-disturbed-more \
-		--begin-with runs/peg_hole-low-rgb-first --shift-px 0 --action-horizon 2 \
+		--begin-with runs/peg_hole-low-rgb-first --shift-px 0 --action-horizon 1 \
 		--out runs/peg_hole-low-rgb --minutes 60 --threads 1 --memory-gb 9
 	$(BIN)/resip export runs/peg_hole-low-rgb --dataset data/rendered/peg_hole-low-900-disturbed --out models/peg_hole
 
