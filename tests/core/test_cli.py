@@ -213,6 +213,7 @@ class Measure:
     """Measure something."""
 
     times: cli.Count = 1
+    warm_ups: cli.Count | None = None
     json: Path | None = None
 
     def run(self) -> None:
@@ -236,6 +237,7 @@ def test_what_could_not_be_written_is_refused_before_the_work(measure, tmp_path)
 
 def test_a_count_of_none_is_refused(measure):
     assert measure("--times", "0") == (1, "", "resip: error: --times is 1 or greater, got 0\n")
+    assert measure("--warm-ups", "0") == (1, "", "resip: error: --warm-ups is 1 or greater, got 0\n")
 
 
 def test_a_file_that_fails_is_named_in_a_line(measure):

@@ -134,3 +134,16 @@ def test_the_compact_view_is_shifted_by_a_pixel_at_most() -> None:
     where = augmentation(view, still)(window)[:, 0].flatten(1).argmax(dim=1)
     rows, columns = where // 256 - 56, where % 256 - 96
     assert set(rows.tolist()) == set(columns.tolist()) == {-1, 0, 1}
+
+
+@pytest.mark.parametrize("shift_px", [-1, 9])
+def test_a_shift_that_the_view_has_no_room_for_is_rejected(shift_px: int) -> None:
+    with pytest.raises(ResipError, match=f"images cannot be shifted by {shift_px} px: 0 to 4 are to spare"):
+        augmentation(views(PolicyConfig())["front"], AugmentConfig(shift_px=shift_px))
+
+
+def test_images_that_are_not_shifted_are_the_centre_that_run_time_sees() -> None:
+    view = views(PolicyConfig())["front"]
+    window = frames(2)[:, :136, :264]
+    still = AugmentConfig(shift_px=0, brightness=0.0, contrast=0.0)
+    torch.testing.assert_close(augmentation(view, still)(window), view.centre(window))

@@ -54,11 +54,16 @@ class ShiftAndLight(nn.Module):
     Args:
       view: that the frames were cut for.
       config: how far.
+
+    Raises:
+      ResipError: a shift that is negative or beyond the view's margin.
     """
 
     def __init__(self, view: View, config: AugmentConfig) -> None:
         super().__init__()
         self._view, self._config = view, config
+        if not 0 <= config.shift_px <= view.margin:
+            raise ResipError(f"images cannot be shifted by {config.shift_px} px: 0 to {view.margin} are to spare")
 
     def forward(self, frames: Tensor) -> Tensor:
         """Turn frames ``(B, h, w, 3)`` uint8 into the network's input ``(B, 3, h', w')`` float around [-1, 1]."""
@@ -69,8 +74,7 @@ class ShiftAndLight(nn.Module):
         return torch.addcmul(offset.to(image.device), image, gain.to(image.device), out=image)
 
     def _shifted(self, frames: Tensor) -> Tensor:
-        margin = self._view.margin
-        shift = min(self._config.shift_px, margin)
+        margin, shift = self._view.margin, self._config.shift_px
         height, width = (length - 2 * margin for length in frames.shape[1:3])
         offsets = torch.randint(margin - shift, margin + shift + 1, (len(frames), 2)).tolist()
         out = frames.new_empty(len(frames), height, width, 3)
@@ -119,7 +123,7 @@ def augmentation(view: View | ResizedView, config: AugmentConfig | PaperAugmentC
     """What turns frames ``(B, h, w, 3)`` uint8 of a view into randomly changed inputs ``(B, 3, h', w')``.
 
     Raises:
-      ResipError: changes that are not for such a view.
+      ResipError: changes that are not for such a view, or a shift beyond its margin.
     """
     if isinstance(view, View) and isinstance(config, AugmentConfig):
         return ShiftAndLight(view, config)

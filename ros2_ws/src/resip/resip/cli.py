@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Final, Protocol, get_type_hints
+from typing import Annotated, Final, Protocol, get_args, get_type_hints
 
 import numpy as np
 import tyro
@@ -314,7 +314,10 @@ def _check_options(command: Command) -> None:
     """
     for name, hint in get_type_hints(type(command), include_extras=True).items():
         value = getattr(command, name)
-        for bound in getattr(hint, "__metadata__", ()):
+        if value is None:
+            continue
+        of_all_types = (hint, *get_args(hint))
+        for bound in (bound for one in of_all_types for bound in getattr(one, "__metadata__", ())):
             if isinstance(bound, AtLeast) and any(one < bound.least for one in np.atleast_1d(value)):
                 raise ResipError(f"--{name.replace('_', '-')} is {bound.least:g} or greater, got {value}")
     path = getattr(command, "json", None)
