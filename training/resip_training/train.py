@@ -190,9 +190,10 @@ def _encoders(
         origin = load_origin(weights)
         encoders = with_prefix(origin.weights, "encoder.")
         different = of_other_shape(ObservationEncoder(policy), encoders)
-        if set(different) - SIZED_BY_THE_VIEW:
+        foreign = [name for name in different if name not in SIZED_BY_THE_VIEW]
+        if foreign:
             raise ResipError(
-                f"{weights} has other encoders than these settings ({different[0]} and {len(different) - 1} more "
+                f"{weights} has other encoders than these settings ({foreign[0]} and {len(different) - 1} more "
                 "differ): it was trained with another preset; choose that one"
             )
         return {name: value for name, value in encoders.items() if name not in different}, origin.described()

@@ -38,7 +38,7 @@ class PolicyConfig(DenoiserConfig):
 
     Attributes:
       front: what is seen of the front image: the workspace at full resolution, where insertion is judged.
-      wrist: what is seen of the wrist image, one of `WRIST_VIEWS`.
+      wrist: what is seen of the wrist image: of the compact policy one of `WRIST_VIEWS`.
       encoder: of each camera, ``compact`` (see `ImageEncoder`) or ``resnet18``.
       norm: of the ResNet.
       feature_dim: features per camera.
